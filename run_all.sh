@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Set up the environment, then regenerate every table and figure (or run the tests).
+# Everything after the environment is Python: `python -m lib --help`.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+case "${1:-}" in
+-h | --help)
+    cat <<'HELP'
+usage: ./run_all.sh [test] [options]
+
+  ./run_all.sh                    every notebook, at desk scale
+  ./run_all.sh test               the tests
+
+  --profile NAME                  a profile of lib/profiles, or a .yaml file (default: desk)
+  --from NN, --only NN            start at notebook NN, or run it alone
+  --set key=value                 change a setting: --set sae.latents=256 (repeatable)
+  --in-place                      also write outputs back into notebooks/, as they are committed
+  --force                         run notebooks that are up to date, too
+  --from-scratch                  first train the desk models anew (about two hours)
+  --help                          this text
+
+The active Python environment is used if it has what environment.yml pins; otherwise a .venv is made.
+HELP
+    exit 0
+    ;;
+esac
+
+# The pinned packages are the "name==version" lines of environment.yml.
+has_packages() {
+    "$1" - <<'PY' >/dev/null 2>&1
+import re, sys
+from importlib.metadata import version
+assert (3, 11) <= sys.version_info < (3, 13)
+for name, pin in re.findall(r"- ([\w-]+)==(\S+)", open("environment.yml").read()):
+    assert version(name).split("+")[0] == pin, name
+PY
+}
+
+python="$(command -v python3 || command -v python || true)"
+[ -n "$python" ] || { echo "run_all.sh: no python3 found; install Python 3.11 or 3.12" >&2; exit 1; }
+if ! has_packages "$python"; then
+    if ! has_packages .venv/bin/python; then
+        echo "run_all.sh: setting up .venv (once; about 4 minutes and 7 GB)"
+        "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' ||
+            { echo "run_all.sh: Python 3.11 or 3.12 is needed, not $("$python" --version)" >&2; exit 1; }
+        "$python" -m venv .venv
+        sed -n 's/^ *- \([A-Za-z0-9_-]*==.*\)$/\1/p' environment.yml | .venv/bin/pip install --quiet --requirement /dev/stdin
+    fi
+    python="$PWD/.venv/bin/python"
+fi
+# The library is imported as `lib`, from notebooks and tests alike; an editable install makes it so.
+here="$PWD"
+(cd / && "$python" -c 'import lib, pathlib, sys; sys.exit(str(pathlib.Path(lib.__file__).parents[1]) != sys.argv[1])' "$here") 2>/dev/null ||
+    "$python" -m pip install --quiet --no-deps --editable .
+
+export TOKENIZERS_PARALLELISM=false
+if [ "${1:-}" = test ]; then
+    shift
+    exec "$python" -m pytest "$@"
+fi
+exec "$python" -m lib "$@"
