@@ -1,0 +1,74 @@
+"""Image sets: what the encoder looks at, in splits that cannot overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image
+
+from lib.scenes.drawing import SIZE, Scene
+from lib.scenes.sampling import Mix, scenes
+
+
+@dataclass(frozen=True)
+class SceneImages(Sequence):
+    """A stretch of an endless stream of scenes.
+
+    Attributes
+    ----------
+    seed : names the stream.
+    start, n : the scenes ``start`` to ``start + n - 1`` of it.
+    mix : what kinds of scene the stream holds.
+    """
+
+    seed: int
+    start: int
+    n: int
+    mix: Mix = Mix()
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, index: int) -> Image.Image:
+        """Picture ``index`` of the set."""
+        return self.scene(index).image
+
+    def scene(self, index: int) -> Scene:
+        """The scene behind picture ``index``, with its exact masks.
+
+        Raises
+        ------
+        IndexError
+            If the set has no such picture.
+        """
+        if not 0 <= index < self.n:
+            raise IndexError(f"picture {index} of a set of {self.n}")
+        return _scene(self.seed, self.start + int(index), self.mix)
+
+    @property
+    def ids(self) -> range:
+        """Positions in the stream: two sets with one seed share a picture if they share an id."""
+        return range(self.start, self.start + self.n)
+
+
+@lru_cache(maxsize=4096)
+def _scene(seed: int, index: int, mix: Mix) -> Scene:
+    return next(scenes(1, seed, mix, index))
+
+
+def split(seed: int, mix: Mix, **sizes: int) -> dict[str, SceneImages]:
+    """Consecutive, hence disjoint, sets of one stream: ``split(7, mix, train=100, explain=50)``."""
+    starts = np.cumsum([0, *sizes.values()])
+    return {name: SceneImages(seed, int(start), n, mix) for (name, n), start in zip(sizes.items(), starts)}
+
+
+BLANK = Image.new("RGB", (224, 224), "white")
+"""The empty image of Eq. 5: uniformly white; the model's own processor resizes it."""
+
+
+def blank(colour: str = "white", side: int = SIZE) -> Image.Image:
+    """A uniform image of another colour (footnote 4)."""
+    return Image.new("RGB", (side, side), colour)
