@@ -1,0 +1,203 @@
+"""Make the shipped desk models from scratch: train, measure on held-out pictures, write the cards.
+
+Each part resumes where it was after a kill. The cards' numbers are written here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText
+
+from lib import prompts
+from lib.desk import clip_judge
+from lib.desk.encoder import EncoderRecipe
+from lib.desk.encoder import train as train_encoder
+from lib.desk.explainer import ExplainerRecipe
+from lib.desk.explainer import train as train_explainer
+from lib.desk.subject import build, parameter_count, processor
+from lib.desk.views import view
+from lib.judges.clip import OpenClip
+from lib.scenes.catalogue import ATOMS, CATEGORY_OF, OBJECTS, SURFACES, elements
+from lib.scenes.language import caption, read
+from lib.scenes.sampling import scenes
+from lib.stats import Estimate, bootstrap
+from lib.store import ROOT, digest, files_digest, write_atomically, write_json
+from lib.vlm import VLM, Question
+
+MODELS = ROOT / "data" / "models"
+WORK = ROOT / "data" / "runs" / "from-scratch"
+_HELD_OUT = 99_991  # seed of pictures that no training has seen
+
+LICENCE = """\
+The weights were trained on pictures composed of OpenMoji drawings (https://openmoji.org, "All emojis
+designed by OpenMoji - the open-source emoji and icon project. License: CC BY-SA 4.0") and are shared
+under the same licence, CC BY-SA 4.0.
+"""
+
+
+def ask(vlm: VLM, pictures: list[list[Image.Image]], prompt: str, batch: int = 64) -> list[str]:
+    """The cleaned answers to one prompt about many groups of pictures."""
+    answers: list[str] = []
+    for first in range(0, len(pictures), batch):
+        answers += vlm.answer([Question(tuple(p), prompt) for p in pictures[first : first + batch]], 24)
+    return [prompts.clean(answer) for answer in answers]
+
+
+def measure_subject(vlm: VLM, n: int) -> dict[str, Estimate]:
+    """Held-out quality of a subject, each figure with its 95 % interval.
+
+    ``object recall``: share of a scene's visible objects that its caption names; ``background
+    accuracy``: whether it names the right surface; ``masks``/``heatmaps``, ``k images``: whether
+    the highlighted element is named exactly.
+    """
+    held_out = list(scenes(n, _HELD_OUT))
+    captions = ask(vlm, [[s.image] for s in held_out], prompts.DESCRIBE)
+    recall, background = [], []
+    for scene, text in zip(held_out, captions):
+        named = {e.name for e in read(text).elements}
+        visible = [ATOMS[i] for i in np.unique(scene.patches()) if i < len(OBJECTS)]
+        recall.append(np.mean([v in named for v in visible]) if visible else np.nan)
+        background.append(scene.layout.surface in named)
+    out = {"object recall": bootstrap(np.array(recall)), "background accuracy": bootstrap(np.array(background))}
+    for mode in ("masks", "heatmaps"):
+        for k in (1, 5):
+            rng = np.random.default_rng([_HELD_OUT, k])
+            atoms = [ATOMS[int(rng.integers(len(ATOMS)))] for _ in range(n)]
+            groups = [[Image.fromarray(view(atom, mode, rng).pixels) for _ in range(k)] for atom in atoms]
+            answers = ask(vlm, groups, prompts.TOP_K[mode])
+            right = [[e.name for e in read(a).elements] == [atom] for a, atom in zip(answers, atoms)]
+            out[f"naming one highlighted element, {mode}, {k} image{'s' * (k > 1)}"] = bootstrap(np.array(right))
+    return out
+
+
+def measure_judge(judge: OpenClip, n: int) -> dict[str, Estimate]:
+    """Held-out quality of the CLIP judge: how often it picks the right one of many texts."""
+    rng = np.random.default_rng([_HELD_OUT, 7])
+    atoms = rng.integers(0, len(ATOMS), n)
+    pictures = [Image.fromarray(view(ATOMS[i], "masks", rng).pixels) for i in atoms]
+    names = judge.embed_texts([elements()[a].phrase for a in ATOMS])
+    masked = (judge.embed_images(pictures) @ names.T).argmax(1).numpy() == atoms
+    held_out = list(scenes(n, _HELD_OUT))
+    texts = [caption(s.layout) for s in held_out]
+    unique = list(dict.fromkeys(texts))
+    best = (judge.embed_images([s.image for s in held_out]) @ judge.embed_texts(unique).T).argmax(1).tolist()
+    whole = [unique[i] == text for i, text in zip(best, texts)]
+    return {
+        f"naming a masked element (of {len(ATOMS)})": bootstrap(masked),
+        f"matching a scene to its caption (of {len(unique)})": bootstrap(np.array(whole)),
+    }
+
+
+def card(title: str, lines: list[str], quality: dict[str, Estimate], facts: dict[str, object]) -> str:
+    """A model card: what it is, how good it is, how it was made."""
+    rows = "\n".join(f"| {name} | {e.mean:.3f} | {e.low:.3f} to {e.high:.3f} | {e.n} |" for name, e in quality.items())
+    made = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
+    body = "\n".join(lines)
+    return (
+        f"---\nlicense: cc-by-sa-4.0\n---\n\n# {title}\n\n{body}\n\n## Quality on held-out pictures\n\n"
+        f"| what | mean | 95 % interval | n |\n|---|---|---|---|\n{rows}\n\n"
+        f"## How it was made\n\n| | |\n|---|---|\n{made}\n\n`training.json` holds the training log; "
+        f"`./run_all.sh --from-scratch` makes the model anew.\n\n## Licence\n\n{LICENCE}"
+    )
+
+
+def build_subject(
+    folder: Path = MODELS / "subject-a",
+    work: Path = WORK,
+    encoder_recipe: EncoderRecipe = EncoderRecipe(),
+    explainer_recipe: ExplainerRecipe = ExplainerRecipe(),
+    measure: int = 600,
+) -> None:
+    """Train desk subject A, encoder first, and write it to ``folder`` with card and training log.
+
+    ``measure`` is the number of held-out pictures behind each figure on the card.
+    """
+    # Checkpoints and caches are kept by recipe: a changed recipe never resumes from another's.
+    eye_work = work / f"encoder-{digest(asdict(encoder_recipe))}"
+    tongue_work = work / f"explainer-{digest(asdict(encoder_recipe), asdict(explainer_recipe))}"
+    vision, encoder_log = train_encoder(encoder_recipe, eye_work)
+    torch.manual_seed(explainer_recipe.seed)
+    model = build(vision, explainer_recipe.width, explainer_recipe.layers, explainer_recipe.heads)
+    proc = processor()
+    explainer_log = train_explainer(model, proc, explainer_recipe, tongue_work)
+    fresh = work / "subject-a"
+    model.to(torch.bfloat16).save_pretrained(fresh)
+    proc.save_pretrained(fresh)
+    # What is measured is what was saved, read back by the call that every user makes.
+    model = AutoModelForImageTextToText.from_pretrained(fresh, dtype=torch.float32)
+    quality = measure_subject(VLM(model, proc, 0, "subject-a"), measure)
+    write_json(
+        fresh / "training.json",
+        {"encoder": encoder_log, "explainer": explainer_log, "quality": {k: asdict(v) for k, v in quality.items()}},
+    )
+    tower, text = model.model.vision_tower, model.model.language_model
+    eye, tongue = encoder_recipe, explainer_recipe
+    facts = {
+        "class": f"`{type(model).__name__}`, `{type(proc).__name__}`",
+        "encoder": f"SigLIP, {eye.layers} layers, {eye.width} wide, {parameter_count(tower):,} parameters",
+        "language model": f"Gemma 3 text model, {tongue.layers} layers, {tongue.width} wide, "
+        f"{parameter_count(text):,} parameters, {len(proc.tokenizer)} words",
+        "encoder trained on": f"{eye.steps * eye.batch:,} Emoji Scenes, to say for each patch which of {len(OBJECTS)} "
+        f"objects or {len(SURFACES)} surfaces it shows, or that it is occluded; the probe is thrown away. A third of "
+        "the scenes were partly occluded or under a heatmap",
+        "language model trained on": f"{tongue.steps * tongue.batch:,} questions about cached encoder features: "
+        "captions, the main thing, what highlighted views share. Never on steered activations",
+        "training time": f"{encoder_log[-1]['seconds'] / 60:.0f} + {explainer_log[-1]['seconds'] / 60:.0f} minutes "
+        "on 2 CPU cores, encoder and language model",
+        "objects": f"{len(OBJECTS)} in {len(set(CATEGORY_OF.values()))} categories",
+        "weights": f"bfloat16, digest `{files_digest((fresh / 'model.safetensors',))}`",
+    }
+    lines = [
+        "A small vision-language model of Gemma 3's classes, made for reading and steering its encoder. It sees",
+        "Emoji Scenes and nothing else: do not expect it to understand photographs.",
+    ]
+    write_atomically(
+        fresh / "README.md", lambda p: p.write_text(card("Desk subject A, after Gemma 3", lines, quality, facts))
+    )
+    _publish(fresh, folder)
+
+
+def build_judge(
+    folder: Path = MODELS / "clip-judge",
+    work: Path = WORK,
+    recipe: clip_judge.ClipRecipe = clip_judge.ClipRecipe(),
+    measure: int = 600,
+) -> None:
+    """Train the CLIP judge and write it to ``folder`` with card and training log."""
+    fresh = work / "clip-judge"
+    log = clip_judge.train(recipe, work / f"clip-{digest(asdict(recipe))}", fresh)
+    quality = measure_judge(OpenClip(str(fresh)), measure)
+    write_json(fresh / "training.json", {"clip": log, "quality": {k: asdict(v) for k, v in quality.items()}})
+    facts = {
+        "class": "`open_clip.CLIP`, loads as `local-dir:data/models/clip-judge`",
+        "trained on": f"{recipe.steps * recipe.batch:,} pictures and texts: half whole Emoji Scenes with captions, "
+        "half masked views with a name of what is seen",
+        "training time": f"{log[-1]['seconds'] / 60:.0f} minutes on 2 CPU cores",
+        "independent of the subjects": f"own architecture, seed {recipe.seed}, own data",
+    }
+    lines = ["A small CLIP model that scores how well a text fits a picture (Eq. 9) at desk scale."]
+    write_atomically(fresh / "README.md", lambda p: p.write_text(card("Desk CLIP judge", lines, quality, facts)))
+    _publish(fresh, folder)
+
+
+def _publish(fresh: Path, folder: Path) -> None:
+    """Put a finished model where it ships from; the old one stays until the new one is complete."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staged = folder.with_name(f".{folder.name}-new")
+    shutil.rmtree(staged, ignore_errors=True)
+    shutil.copytree(fresh, staged)
+    if folder.exists():
+        shutil.rmtree(folder)
+    staged.rename(folder)
+
+
+def build_all() -> None:
+    """Everything that ``data/models`` ships."""
+    build_subject()
+    build_judge()

@@ -1,0 +1,205 @@
+"""Train the language model of desk subject A on cached features of the frozen encoder.
+
+It learns to describe scenes, to say what a scene mainly shows, and to name what several highlighted
+views share. It never sees a steered activation: Steering stays zero-shot, as in the paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+from transformers import Gemma3ForConditionalGeneration, Gemma3Processor
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from lib import prompts
+from lib.desk.encoder import to_tensor
+from lib.desk.subject import prefix_ids
+from lib.desk.views import layout, main_element, view
+from lib.scenes.catalogue import ATOMS, membership
+from lib.scenes.drawing import draw
+from lib.scenes.language import caption, common_element
+from lib.store import write_atomically
+from lib.training import fit
+
+MODES = ("masks", "heatmaps")
+
+
+@dataclass(frozen=True)
+class ExplainerRecipe:
+    """How the language model is built and trained."""
+
+    width: int = 256
+    layers: int = 4
+    heads: int = 4
+    steps: int = 1400
+    batch: int = 64
+    lr: float = 1.5e-3
+    seed: int = 12
+    scenes: int = 24_000
+    views: int = 160  # of each atom, in each mode
+    noise: float = 0.3  # at the most, in standard deviations of the features
+
+
+@dataclass(frozen=True)
+class Study:
+    """Cached encoder features of the training pictures, with what they show.
+
+    Attributes
+    ----------
+    scenes : ``[n_scenes, patches, d]`` float16.
+    views : mode -> ``[n_atoms, n_views, patches, d]`` float16.
+    answers : for each prompt about a whole scene, the right answer for each scene.
+    """
+
+    scenes: np.ndarray
+    views: dict[str, np.ndarray]
+    answers: dict[str, list[str]]
+
+
+@torch.inference_mode()
+def encode(vision: nn.Module, pictures: Iterable[np.ndarray], total: int, path: Path) -> np.ndarray:
+    """Encode pictures ``[SIZE, SIZE, 3]`` in batches to ``[total, patches, d]`` float16; kept in ``path``."""
+    if not path.exists():
+        stream, blocks = iter(pictures), []
+        with tqdm(total=total, desc=f"encode {path.stem}", mininterval=5) as bar:
+            while block := list(islice(stream, 128)):
+                with torch.autocast("cpu", dtype=torch.bfloat16):
+                    out = vision(pixel_values=to_tensor(np.stack(block))).last_hidden_state
+                blocks.append(out.half().numpy())
+                bar.update(len(block))
+
+        def save(target: Path) -> None:
+            with target.open("wb") as file:
+                np.save(file, np.concatenate(blocks))
+
+        write_atomically(path, save)
+    return np.load(path)
+
+
+def study(vision: nn.Module, recipe: ExplainerRecipe, folder: Path) -> Study:
+    """Draw and encode everything the language model will study; cached in ``folder``."""
+    answers: dict[str, list[str]] = {p: [] for p in (prompts.DESCRIBE, prompts.DESCRIBE_GENERALLY, prompts.STEERING)}
+    rng = np.random.default_rng([recipe.seed, 2])
+
+    def pictures() -> Iterator[np.ndarray]:
+        for i in range(recipe.scenes):
+            yield draw(layout(recipe.seed, i)).pixels
+
+    scenes = encode(vision, pictures(), recipe.scenes, folder / "scenes.npy")
+    for i in range(recipe.scenes):
+        scene = draw(layout(recipe.seed, i))
+        answers[prompts.DESCRIBE].append(caption(scene.layout))
+        answers[prompts.DESCRIBE_GENERALLY].append(caption(scene.layout, ("category", "kind")[int(rng.integers(2))]))
+        answers[prompts.STEERING].append(main_element(scene).phrase)
+    views = {}
+    for number, mode in enumerate(MODES):
+        rng_view = np.random.default_rng([recipe.seed, 3, number])
+        stream = (view(atom, mode, rng_view).pixels for atom in ATOMS for _ in range(recipe.views))
+        flat = encode(vision, stream, len(ATOMS) * recipe.views, folder / f"{mode}.npy")
+        views[mode] = flat.reshape(len(ATOMS), recipe.views, *flat.shape[1:])
+    return Study(scenes, views, answers)
+
+
+def shared(rng: np.random.Generator, k: int) -> tuple[list[int], str]:
+    """``k`` atoms with something in common, and the phrase for it.
+
+    The answer is the most specific element that covers them all; one stray in five or more does
+    not change it, since the top images of a real feature are seldom pure.
+    """
+    table = membership()
+    # Half of the time one atom; else a larger element, each as likely as any other.
+    single = rng.random() < 0.5
+    rows = np.flatnonzero(table.sum(1) == 1) if single else np.flatnonzero(table.sum(1) > 1)
+    members = np.flatnonzero(table[rng.choice(rows)])
+    chosen = rng.choice(members, k).tolist()
+    answer = common_element([ATOMS[i] for i in chosen])
+    if k >= 5 and rng.random() < 0.25:
+        chosen[int(rng.integers(k))] = int(rng.integers(len(ATOMS)))
+    return chosen, answer.phrase
+
+
+def examples(step: int, recipe: ExplainerRecipe, data: Study) -> tuple[str, Tensor, list[str]]:
+    """Batch ``step``: a prompt, features ``[batch, k, patches, d]``, and the answers.
+
+    All examples of a batch have one prompt and one number of images, hence one length. Features
+    carry a little noise, so that the language model learns things and not pictures by heart.
+    """
+    rng = np.random.default_rng([recipe.seed, 4, step])
+    kind = rng.random()
+    if kind < 0.5:
+        prompt = prompts.DESCRIBE if kind < 0.22 else prompts.STEERING if kind < 0.44 else prompts.DESCRIBE_GENERALLY
+        rows = rng.integers(0, len(data.scenes), recipe.batch)
+        features, answers = data.scenes[rows][:, None], [data.answers[prompt][r] for r in rows]
+    else:
+        mode, k = MODES[step % 2], int(rng.choice([1, 1, 2, 3, 5, 5]))
+        groups = [shared(rng, k) for _ in range(recipe.batch)]
+        atoms = np.array([atoms for atoms, _ in groups])
+        prompt, answers = prompts.TOP_K[mode], [answer for _, answer in groups]
+        features = data.views[mode][atoms, rng.integers(0, recipe.views, atoms.shape)]
+    features = torch.from_numpy(features).float()
+    noise = torch.randn(features.shape, generator=torch.Generator().manual_seed(step))
+    return prompt, features + noise * features.std() * rng.uniform(0, recipe.noise), answers
+
+
+def answer_loss(
+    model: Gemma3ForConditionalGeneration, proc: Gemma3Processor, prompt: str, features: Tensor, answers: list[str]
+) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of the answers given the pictures' features, and the share of exact answers.
+
+    Parameters
+    ----------
+    prompt : the question, the same for all.
+    features : output of the encoder, ``[n, k, patches, d]``.
+    answers : ``n`` noun phrases; each is spoken after the fixed opening.
+    """
+    n, k = features.shape[:2]
+    prefix = prefix_ids(proc, k, prompt)
+    turns = [f"{prompts.OPENING} {answer}.<end_of_turn>" for answer in answers]
+    spoken = proc.tokenizer(
+        turns,
+        add_special_tokens=False,
+        padding="longest",
+        padding_side="right",
+        pad_to_multiple_of=8,
+        return_tensors="pt",
+    )
+    ids = torch.cat([prefix.expand(n, -1), spoken.input_ids], 1)
+    attention = torch.cat([torch.ones(n, len(prefix), dtype=torch.long), spoken.attention_mask], 1)
+    soft = model.model.multi_modal_projector(features.flatten(0, 1))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = (
+            model(
+                input_ids=ids,
+                attention_mask=attention,
+                token_type_ids=(ids == proc.image_token_id).long(),
+                mm_encoder_outputs={"image": BaseModelOutputWithPooling(pooler_output=soft)},
+                logits_to_keep=spoken.input_ids.shape[1] + 1,
+            )
+            .logits[:, :-1]
+            .float()
+        )
+    target = spoken.input_ids.masked_fill(spoken.attention_mask == 0, -100)
+    value = nn.functional.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=-100)
+    right = ((logits.argmax(-1) == target) | (target == -100)).all(1).float().mean()
+    return value, right
+
+
+def train(
+    model: Gemma3ForConditionalGeneration, proc: Gemma3Processor, recipe: ExplainerRecipe, folder: Path
+) -> list[dict[str, float]]:
+    """Train the language model and the projector in place; resumes from ``folder``. Returns the log."""
+    data = study(model.model.vision_tower, recipe, folder)
+
+    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+        prompt, features, answers = examples(step, recipe, data)
+        value, right = answer_loss(model, proc, prompt, features, answers)
+        return value, {"exact": round(right.item(), 4), "images": features.shape[1]}
+
+    return fit(model, loss, steps=recipe.steps, lr=recipe.lr, folder=folder, name="explainer")

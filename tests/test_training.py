@@ -1,0 +1,157 @@
+"""Training resumes, and the recipe for the shipped models runs from end to end."""
+
+import json
+
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from lib import prompts
+from lib.desk import clip_judge
+from lib.desk.build import build_judge, build_subject
+from lib.desk.encoder import OCCLUDED, EncoderRecipe, augment, batch
+from lib.desk.explainer import ExplainerRecipe, shared
+from lib.desk.views import layout, main_element, region, view
+from lib.judges.clip import OpenClip
+from lib.scenes.catalogue import ATOM_INDEX, ATOMS, elements
+from lib.scenes.drawing import Layout, Placed, draw
+from lib.scenes.sampling import scenes
+from lib.training import fit
+from lib.vlm import VLM, Question
+
+
+def regression(kill_at: int | None = None):
+    torch.manual_seed(0)
+    model = torch.nn.ModuleDict({"layers": torch.nn.Linear(6, 6), "out": torch.nn.Linear(6, 1)})
+
+    def loss(step: int):
+        if step == kill_at:
+            raise KeyboardInterrupt
+        x = torch.randn(32, 6, generator=torch.Generator().manual_seed(step))
+        value = (model["out"](torch.tanh(model["layers"](x))).squeeze(1) - x[:, 0]).square().mean()
+        return value, {}
+
+    return model, loss
+
+
+def test_a_killed_run_ends_as_an_unbroken_one(tmp_path):
+    kwargs = {"steps": 60, "lr": 1e-2, "warmup": 5, "every": 20, "name": "toy"}
+    whole, loss = regression()
+    log = fit(whole, loss, folder=tmp_path / "whole", **kwargs)
+    assert log[-1]["loss"] < log[0]["loss"]
+    model, loss = regression(kill_at=50)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, loss, folder=tmp_path / "part", **kwargs)
+    model, loss = regression()
+    fit(model, loss, folder=tmp_path / "part", **kwargs)
+    for a, b in zip(whole.parameters(), model.parameters()):
+        assert torch.allclose(a, b, atol=1e-6)
+
+
+def test_a_diverging_run_stops_and_says_so(tmp_path):
+    model = torch.nn.Linear(1, 1)
+    with pytest.raises(FloatingPointError, match="lower the learning rate"):
+        fit(
+            model,
+            lambda step: (model(torch.ones(1, 1)).sum() * float("nan"), {}),
+            steps=3,
+            lr=1,
+            folder=tmp_path,
+            name="x",
+        )
+
+
+def test_labels_of_occluded_patches():
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    for scene in scenes(40, 2):
+        pixels, labels = augment(scene, rng)
+        black = pixels.reshape(8, 12, 8, 12, 3).max((1, 3, 4)) == 0
+        assert (black[labels == OCCLUDED]).all()
+        assert ((labels == scene.patches()) | (labels == OCCLUDED)).all()
+
+
+def test_batches_depend_on_the_step_alone():
+    recipe = EncoderRecipe(steps=100, batch=4)
+    (a, b), (c, d) = batch(50, recipe), batch(50, recipe)
+    assert torch.equal(a, c) and torch.equal(b, d)
+    assert a.shape == (4, 3, 96, 96) and b.shape == (4, 64) and a.min() >= -1 and a.max() <= 1
+
+
+def test_answers_the_explainer_learns_are_true():
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    phrases = {e.phrase: e for e in elements().values()}
+    for _ in range(100):
+        atoms, phrase = shared(rng, 3)
+        assert set(atoms) <= phrases[phrase].atoms
+    wallpaper = draw(Layout("grass", tuple(Placed("bee", x, y, 30) for x in (16, 48, 80) for y in (16, 48, 80))))
+    assert main_element(wallpaper).name == "bee"
+    assert main_element(draw(Layout("red dots", (Placed("bee", 48, 48, 24),)))).name == "red dots"
+    pair = draw(Layout("grass", (Placed("dog", 24, 48, 60), Placed("cow", 72, 48, 60))))
+    assert main_element(pair).name == "mammal"
+    assert len({layout(3, i) for i in range(30)}) == 30
+
+
+def test_views_show_the_element():
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    for atom in ("bee", "grass", "red stripes"):
+        shown = view(atom, "masks", rng).pixels
+        assert shown.any() and not shown.all(-1).all()
+        assert view(atom, "heatmaps", rng).pixels.any(-1).mean() > 0.9
+    owned = np.zeros((8, 8), bool)
+    owned[2:4, 2:4] = True
+    assert all((region(owned, rng) & owned).any() for _ in range(50))
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """Both models by the real recipe, made tiny."""
+    folder = tmp_path_factory.mktemp("models")
+    build_subject(
+        folder / "subject",
+        folder / "work",
+        EncoderRecipe(width=32, layers=2, heads=2, steps=3, batch=4),
+        ExplainerRecipe(width=32, layers=1, heads=2, steps=4, batch=4, scenes=8, views=1),
+        measure=12,
+    )
+    build_judge(
+        folder / "judge",
+        folder / "work",
+        clip_judge.ClipRecipe(embed=16, width=32, layers=1, text_layers=1, steps=2, batch=8),
+        measure=12,
+    )
+    return folder
+
+
+def test_the_recipe_builds_a_subject_that_loads_as_gemma_does(built):
+    model = AutoModelForImageTextToText.from_pretrained(built / "subject")
+    processor = AutoProcessor.from_pretrained(built / "subject")
+    assert type(model).__name__ == "Gemma3ForConditionalGeneration" and type(processor).__name__ == "Gemma3Processor"
+    scene = draw(Layout("grass", (Placed("dog", 48, 48, 60),)))
+    assert len(VLM(model, processor, 0, "x").answer([Question((scene.image,), prompts.DESCRIBE)], 3)) == 1
+
+
+def test_cards_carry_measured_numbers(built):
+    for name in ("subject", "judge"):
+        text = (built / name / "README.md").read_text()
+        quality = json.loads((built / name / "training.json").read_text())["quality"]
+        for what, e in quality.items():
+            assert f"| {what} | {e['mean']:.3f} |" in text
+        assert "CC BY-SA 4.0" in text and "OpenMoji" in text
+
+
+def test_the_judge_loads(built):
+    judge = OpenClip(str(built / "judge"))
+    texts = judge.embed_texts(["a dog", "a cow"])
+    assert torch.allclose(texts.norm(dim=1), torch.ones(2), atol=1e-5) and not torch.allclose(texts[0], texts[1])
+    with pytest.raises(FileNotFoundError, match="--from-scratch"):
+        OpenClip("data/models/none")
+
+
+def test_label_of_occlusion_is_no_atom():
+    assert OCCLUDED == len(ATOMS) and max(ATOM_INDEX.values()) == len(ATOMS) - 1
