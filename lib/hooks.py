@@ -1,0 +1,88 @@
+"""Read and write the residual stream of a vision encoder while a model runs (Eq. 5 and 6).
+
+Both are context managers: whatever happens inside, the model is as before when they end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+
+@contextmanager
+def capture(layer: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect what ``layer`` returns: one ``[n_images, tokens, d]`` tensor per forward pass."""
+    seen: list[Tensor] = []
+
+    def hook(_module: nn.Module, _inputs: tuple, output: Tensor | tuple) -> None:
+        seen.append((output if isinstance(output, Tensor) else output[0]).detach())
+
+    handle = layer.register_forward_hook(hook)
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def edit(layer: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Replace what ``layer`` returns by ``change`` of it."""
+
+    def hook(_module: nn.Module, _inputs: tuple, output: Tensor | tuple) -> Tensor | tuple:
+        if isinstance(output, Tensor):
+            return change(output)
+        return (change(output[0]), *output[1:])
+
+    handle = layer.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """What is done to the residual stream after a layer, image by image.
+
+    Attributes
+    ----------
+    vectors : ``[n_images, d]``, the feature's direction times the coefficient, one per image in
+        the order in which the images stand in the prompts.
+    mode : ``add`` to the residual stream (what the published runs do), or ``replace`` it (what the
+        paper's footnote 5 says).
+    where : ``[n_images, tokens]`` bool, the positions to change; None for all of them, the class
+        token included.
+    """
+
+    vectors: Tensor
+    mode: Literal["add", "replace"] = "add"
+    where: Tensor | None = None
+
+    def __call__(self, residual: Tensor) -> Tensor:
+        """Apply to ``[n_images, tokens, d]``; the same shape is returned.
+
+        Raises
+        ------
+        ValueError
+            If the number of images or positions does not fit: the processor may have split an image
+            into several crops, which must be switched off.
+        """
+        if residual.shape[0] != len(self.vectors):
+            raise ValueError(
+                f"{len(self.vectors)} steering vectors for {residual.shape[0]} rows in the encoder: each image "
+                "must be one row; switch off image splitting (do_image_splitting, crop_to_patches, pan and scan)"
+            )
+        if self.where is not None and self.where.shape != residual.shape[:2]:
+            raise ValueError(
+                f"positions {tuple(self.where.shape)} do not fit the encoder's {tuple(residual.shape[:2])}"
+            )
+        vectors = self.vectors.to(residual)[:, None, :]  # [n_images, 1, d]
+        changed = residual + vectors if self.mode == "add" else vectors.expand_as(residual)
+        if self.where is None:
+            return changed
+        return torch.where(self.where.to(residual.device)[..., None], changed, residual)

@@ -1,0 +1,149 @@
+"""The four metrics of section 4.1. Each scores one explanation of one latent.
+
+An explanation that says nothing the judge can use is a failure and is scored as one: IoU 0, no
+synthetic activation, AUROC of chance, CLIP score 0. Failures never drop out of a mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from lib.evidence import Evidence, encode
+from lib.explain import pictures
+from lib.judges import Generator, ImageTextModel, Segmenter
+from lib.overlay import upsample
+from lib.sae import TopKSAE
+from lib.vlm import VLM
+
+CHANCE = 0.5
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union of two boolean masks (Eq. 8); 0 if both are empty."""
+    union = np.logical_or(a, b).sum()
+    return float(np.logical_and(a, b).sum() / union) if union else 0.0
+
+
+def iou_score(text: str, latent: int, evidence: Evidence, segmenter: Segmenter, k: int) -> float:
+    """Mean IoU between what the text names and where the latent is active, on its top held-out images.
+
+    The latent's mask is code > 0, upsampled to pixels (Eq. 7 and 8). NaN if no held-out image
+    activates the latent.
+    """
+    scores = []
+    for place in range(k):
+        image = int(evidence.image[latent, place])
+        if image < 0:
+            continue
+        mask = segmenter.segment(text, image)
+        active = upsample(evidence.grid(latent, place).numpy() > 0, mask.shape, Image.Resampling.NEAREST) > 0.5
+        scores.append(iou(mask, active))
+    return float(np.mean(scores)) if scores else float("nan")
+
+
+def auroc(positives: Iterable[float], negatives: Iterable[float]) -> float:
+    """Chance that a positive scores higher than a negative, ties counted half; 0.5 without positives."""
+    positives, negatives = list(positives), list(negatives)
+    if not positives:
+        return CHANCE
+    return float(roc_auc_score([1] * len(positives) + [0] * len(negatives), positives + negatives))
+
+
+def masked_embeddings(
+    latents: Sequence[int], evidence: Evidence, images: Sequence[Image.Image], k: int, clip: ImageTextModel
+) -> dict[int, Tensor]:
+    """Embeddings of each latent's top images, masked by its activity: latent -> ``[<= k, d]``."""
+    shown = {latent: pictures(evidence, images, latent, k, "masks") for latent in latents}
+    flat = clip.embed_images([picture for latent in latents for picture in shown[latent]])
+    return dict(zip(latents, flat.split([len(shown[latent]) for latent in latents])))
+
+
+class SyntheticImages:
+    """Draws explanations and measures what the drawings activate; each text is drawn once.
+
+    Parameters
+    ----------
+    generator : draws.
+    n : pictures per text (3 in the paper).
+    vlm, sae : the subject.
+    """
+
+    def __init__(self, generator: Generator, n: int, vlm: VLM, sae: TopKSAE) -> None:
+        self.generator, self.n, self.vlm, self.sae = generator, n, vlm, sae
+        self._scores: dict[str, Tensor] = {}
+
+    def prepare(self, texts: Iterable[str], batch: int = 64) -> None:
+        """Draw and encode all texts not seen before, many at a time."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._scores]
+        drawn = [
+            (text, picture)
+            for text in tqdm(new, desc="draw", mininterval=5)
+            for picture in self.generator.generate(text, self.n)
+        ]
+        found: dict[str, list[Tensor]] = {text: [] for text in new}
+        for first in tqdm(range(0, len(drawn), batch), desc="encode drawings", mininterval=5):
+            part = drawn[first : first + batch]
+            scores = encode(self.vlm, self.sae, [p for _, p in part]).scores(self.sae.encoder.out_features)
+            for (text, _), row in zip(part, scores):
+                found[text].append(row)
+        empty = torch.zeros(0, self.sae.encoder.out_features)
+        self._scores |= {text: torch.stack(rows) if rows else empty for text, rows in found.items()}
+
+    def scores(self, text: str, latent: int) -> list[float]:
+        """Image activation scores of a latent on the drawings of a text (Eq. 10); none if undrawable."""
+        if text not in self._scores:
+            self.prepare([text])
+        return self._scores[text][:, latent].tolist()
+
+
+def score_table(
+    explanations: pd.DataFrame,
+    *,
+    evidence: Evidence,
+    images: Sequence[Image.Image],
+    k: int,
+    segmenter: Segmenter,
+    synthetic: SyntheticImages,
+    negatives: Tensor,
+    clip: ImageTextModel,
+) -> pd.DataFrame:
+    """Score explanations by all four metrics, on held-out images.
+
+    Parameters
+    ----------
+    explanations : from :meth:`lib.explain.Explainer.explain`.
+    evidence, images : top images of the *evaluation* set, and that set.
+    k : held-out top images used (5 in the paper).
+    segmenter, synthetic, clip : the judges.
+    negatives : scores of random held-out images, ``[n, latents]``.
+
+    Returns
+    -------
+    The explanations with columns ``iou, auroc, synthetic, clip`` and ``failed``.
+    """
+    latents = sorted(set(explanations.latent))
+    embedded = masked_embeddings(latents, evidence, images, k, clip)
+    texts = list(dict.fromkeys(explanations.explanation))
+    text_of = dict(zip(texts, clip.embed_texts([text or "." for text in texts])))
+    synthetic.prepare(texts)
+    rows = []
+    for text, latent in zip(explanations.explanation, explanations.latent):
+        drawn = synthetic.scores(text, latent)
+        rows.append(
+            {
+                "iou": iou_score(text, latent, evidence, segmenter, k),
+                "auroc": auroc(drawn, negatives[:, latent].tolist()),
+                "synthetic": float(np.mean(drawn)) if drawn else 0.0,
+                "clip": float((embedded[latent] @ text_of[text]).mean()) if text else 0.0,
+                "failed": not drawn,
+            }
+        )
+    return pd.concat([explanations.reset_index(drop=True), pd.DataFrame(rows)], axis=1)

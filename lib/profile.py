@@ -1,0 +1,228 @@
+"""What a run is: one frozen, typed configuration, read from strict YAML.
+
+An unknown or misspelt key, or a value of the wrong type, is an error that says what was meant.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from lib.store import ROOT
+
+PROFILES = ROOT / "lib" / "profiles"
+
+
+class ProfileError(ValueError):
+    """A profile that cannot be understood."""
+
+
+@dataclass(frozen=True)
+class SubjectConfig:
+    """The model under study, which also explains.
+
+    Attributes
+    ----------
+    name : what tables call it.
+    model : folder, or id on the hub.
+    revision : of the hub's repository.
+    layer : encoder layer whose residual stream is studied (the paper's middle layer).
+    dtype : ``float32`` or ``bfloat16``.
+    batch : images encoded at a time.
+    """
+
+    name: str
+    model: str
+    layer: int
+    revision: str | None = None
+    dtype: str = "float32"
+    batch: int = 64
+
+
+@dataclass(frozen=True)
+class ImagesConfig:
+    """The image sets: consecutive stretches of one stream, hence disjoint.
+
+    Attributes
+    ----------
+    train : images that the SAE is trained on.
+    explain : images among which the explainer's top images are found.
+    evaluate : held-out images, on which explanations are scored.
+    cooccurrence, closeup, wallpaper, empty : see :class:`lib.scenes.sampling.Mix`.
+    """
+
+    train: int
+    explain: int
+    evaluate: int
+    cooccurrence: float = 0.8
+    closeup: float = 0.05
+    wallpaper: float = 0.05
+    empty: float = 0.05
+
+
+@dataclass(frozen=True)
+class SAEConfig:
+    """The dictionary (appendix A). See :class:`lib.sae.SAETraining`."""
+
+    latents: int
+    k: int
+    batch: int = 1024
+    lr: float = 1e-3
+    warmup: int = 50
+    dead_after: int = 100_000
+    aux_weight: float = 1 / 32
+    buffer: int = 131_072  # activations shuffled together
+
+
+@dataclass(frozen=True)
+class ExplainConfig:
+    """Which latents are explained, and how.
+
+    Attributes
+    ----------
+    validation, test : latents that choose coefficients, and latents that report.
+    min_images : a latent counts as active if it fires on so many images of the explanation set.
+    k : top images shown (5 in the paper).
+    steering, hybrid : coefficients tried, in units of the residual stream's mean norm.
+    batch : questions asked at a time.
+    max_new_tokens : length of an answer, at the most.
+    """
+
+    validation: int
+    test: int
+    steering: tuple[float, ...]
+    hybrid: tuple[float, ...]
+    min_images: int = 10
+    k: int = 5
+    batch: int = 32
+    max_new_tokens: int = 16
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """The judges and their numbers.
+
+    Attributes
+    ----------
+    clip : open_clip model: a name, or a folder.
+    synthetic_images : pictures drawn per explanation (3 in the paper).
+    negatives : random held-out images against which AUROC ranks them.
+    """
+
+    clip: str
+    synthetic_images: int = 3
+    negatives: int = 100
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One run, whole."""
+
+    name: str
+    subject: SubjectConfig
+    images: ImagesConfig
+    sae: SAEConfig
+    explain: ExplainConfig
+    score: ScoreConfig
+    seed: int = field(default=0)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain nested dictionary, for digests and for showing."""
+        return dataclasses.asdict(self)
+
+
+def load(name: str, overrides: dict[str, Any] | None = None) -> Profile:
+    """Read a profile by name (``desk``), or by path relative to the project (``my.yaml``).
+
+    Parameters
+    ----------
+    name : of a file in ``lib/profiles``, or the path of one.
+    overrides : dotted keys and their values: ``{"sae.latents": 256}``.
+
+    Raises
+    ------
+    ProfileError
+        For an unknown profile or key, with the nearest one; for a value of the wrong type.
+    """
+    path = ROOT / name if name.endswith((".yaml", ".yml")) else PROFILES / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted(p.stem for p in PROFILES.glob("*.yaml"))
+        raise ProfileError(f"no profile {name!r}{nearest(name, known)}; profiles: {', '.join(known)}")
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ProfileError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise ProfileError(f"{path} must hold keys and values")
+    for key, value in (overrides or {}).items():
+        _override(tree, key, value)
+    tree.setdefault("name", path.stem)
+    return _build(Profile, tree, "")
+
+
+def keys(cls: type = Profile, prefix: str = "") -> list[str]:
+    """All dotted keys that a profile has."""
+    out = []
+    for name, kind in typing.get_type_hints(cls).items():
+        out += keys(kind, f"{prefix}{name}.") if dataclasses.is_dataclass(kind) else [f"{prefix}{name}"]
+    return out
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """Did-you-mean, for an error message."""
+    close = difflib.get_close_matches(word, known, 1, 0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _override(tree: dict, key: str, value: Any) -> None:
+    if key not in keys():
+        leaf = [k for k in keys() if k.rpartition(".")[2] == key]
+        hint = f" (did you mean {leaf[0]!r}?)" if leaf else nearest(key, keys())
+        raise ProfileError(f"unknown key {key!r}{hint}; keys: {', '.join(keys())}")
+    *sections, last = key.split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+    tree[last] = value
+
+
+def _build(cls: type, tree: Any, where: str) -> Any:
+    hints = typing.get_type_hints(cls)
+    if not isinstance(tree, dict):
+        raise ProfileError(f"{where.rstrip('.') or 'the profile'} must hold keys and values, not {tree!r}")
+    for key in tree:
+        if key not in hints:
+            raise ProfileError(f"unknown key {where + str(key)!r}{nearest(str(key), list(hints))}")
+    needed = [
+        f.name
+        for f in dataclasses.fields(cls)
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+    missing = [where + name for name in needed if name not in tree]
+    if missing:
+        raise ProfileError(f"missing key {', '.join(missing)}")
+    return cls(**{key: _value(hints[key], value, where + key) for key, value in tree.items()})
+
+
+def _value(kind: Any, value: Any, where: str) -> Any:
+    """Check a value against its type; YAML's ints may stand for floats, and nothing else is bent."""
+    if dataclasses.is_dataclass(kind):
+        return _build(kind, value, where + ".")
+    if isinstance(kind, types.UnionType):
+        if value is None:
+            return None
+        kind = next(k for k in kind.__args__ if k is not types.NoneType)
+    if typing.get_origin(kind) is tuple:
+        if not isinstance(value, (list, tuple)) or not value:
+            raise ProfileError(f"{where} must be a list such as [1, 2], not {value!r}")
+        return tuple(_value(kind.__args__[0], item, where) for item in value)
+    if kind is float and type(value) in (int, float):
+        return float(value)
+    if type(value) is not kind:
+        raise ProfileError(f"{where} must be {kind.__name__}, not {value!r}")
+    return value

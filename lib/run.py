@@ -1,0 +1,364 @@
+"""A run: a profile, the stages it consists of, and what a notebook asks of it.
+
+Images, model, dictionary, evidence, explanations, scores: each stage names the notebook that makes
+it and is kept under a digest of its settings, its code and the stages before it. So a second run
+reuses what still holds, and a changed setting remakes what it touches and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import types
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import transformers
+
+from lib import profile as profiles
+from lib.activations import activations, shuffled
+from lib.evidence import Evidence, Scores, TopImages, stream, watch
+from lib.explain import HYBRID, STEERING, TOP_K, Explainer, Method, kept, permuted_directions, random_directions
+from lib.images import SceneImages, split
+from lib.judges.clip import OpenClip
+from lib.judges.scenes import SceneGenerator, SceneSegmenter
+from lib.metrics import SyntheticImages, score_table
+from lib.profile import Profile, ProfileError
+from lib.sae import SAETraining, TopKSAE, load_sae, quality, train_sae
+from lib.scenes.sampling import Mix
+from lib.store import ROOT, Stage, code, digest, model_digest, write_atomically, write_json
+from lib.truth import MEASURES, Truth, TruthCounter
+from lib.vlm import VLM
+
+KEEP = 10  # top images kept per latent; up to as many can be shown
+
+
+def begin(namespace: dict[str, Any]) -> Run:
+    """Open the run that a notebook's parameters describe: ``run = begin(globals())``.
+
+    Raises
+    ------
+    ProfileError
+        If papermill has set a name that is not a parameter: it would only have warned.
+    """
+    parameters = ("profile", "overrides")
+    boring = (types.ModuleType, types.FunctionType, type)
+    strays = [
+        name
+        for name, value in namespace.items()
+        if not name.startswith("_")
+        and name not in (*parameters, "In", "Out", "get_ipython", "exit", "quit", "open")
+        and not isinstance(value, boring)
+    ]
+    for name in strays:
+        raise ProfileError(
+            f"unknown parameter {name!r}{profiles.nearest(name, list(parameters))}; a notebook takes "
+            f"{' and '.join(parameters)}"
+        )
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    return Run(profiles.load(namespace["profile"], namespace["overrides"]))
+
+
+class Run:
+    """A profile with its data, models and results.
+
+    Parameters
+    ----------
+    profile : what to run.
+    root : the project's folder.
+    """
+
+    def __init__(self, profile: Profile, root: Path = ROOT) -> None:
+        self.profile = profile
+        self.root = root
+        self.figures = root / "figures" / profile.name
+
+    # -- stages -----------------------------------------------------------------------------------
+
+    def _stage(self, name: str, notebook: str, *depends: Any) -> Stage:
+        folder = self.root / "data" / "runs" / self.profile.name / f"{name}-{digest(*depends)}"
+        return Stage(folder, notebook, self.profile.name)
+
+    @cached_property
+    def sae_stage(self) -> Stage:
+        """The dictionary, made by notebook 02."""
+        p = self.profile
+        images = {k: v for k, v in p.as_dict()["images"].items() if k not in ("explain", "evaluate")}
+        return self._stage(
+            "sae",
+            "02_sae",
+            p.seed,
+            p.as_dict()["subject"],
+            model_digest(p.subject.model, p.subject.revision),
+            images,
+            p.as_dict()["sae"],
+            code("scenes", "images", "vlm", "hooks", "sae"),
+        )
+
+    @cached_property
+    def evidence_stage(self) -> Stage:
+        """Top images and truth, made by notebook 03."""
+        return self._stage(
+            "evidence",
+            "03_evidence",
+            self.sae_stage.folder.name,
+            self.profile.as_dict()["images"],
+            self.profile.score.negatives,
+            code("evidence", "truth"),
+        )
+
+    @cached_property
+    def explanation_stage(self) -> Stage:
+        """Explanations, made by notebook 04."""
+        return self._stage(
+            "explanations",
+            "04_explanations",
+            self.evidence_stage.folder.name,
+            self.profile.as_dict()["explain"],
+            code("explain", "prompts", "overlay"),
+        )
+
+    @cached_property
+    def score_stage(self) -> Stage:
+        """Scores, made by notebook 05."""
+        return self._stage(
+            "scores",
+            "05_scores",
+            self.explanation_stage.folder.name,
+            self.profile.as_dict()["score"],
+            model_digest(self.profile.score.clip),
+            code("metrics", "judges", "truth"),
+        )
+
+    # -- data and models --------------------------------------------------------------------------
+
+    @cached_property
+    def mix(self) -> Mix:
+        """What kinds of scene the world of this run holds."""
+        c = self.profile.images
+        return Mix(c.cooccurrence, c.closeup, c.wallpaper, c.empty)
+
+    @cached_property
+    def sets(self) -> dict[str, SceneImages]:
+        """The disjoint image sets: ``train``, ``explain`` and ``evaluate``."""
+        c = self.profile.images
+        return split(self.profile.seed + 1, self.mix, train=c.train, explain=c.explain, evaluate=c.evaluate)
+
+    @cached_property
+    def vlm(self) -> VLM:
+        """The subject, which is also the explainer."""
+        c = self.profile.subject
+        return VLM.load(c.model, c.layer, c.revision, c.dtype)
+
+    @cached_property
+    def sae(self) -> TopKSAE:
+        """The trained dictionary."""
+        return load_sae(self.sae_stage.need("sae.safetensors"))
+
+    @cached_property
+    def sae_report(self) -> dict[str, Any]:
+        """Quality of the dictionary on held-out activations, the residual stream's norm, the training log."""
+        return json.loads(self.sae_stage.need("report.json").read_text())
+
+    @cached_property
+    def explain_evidence(self) -> Evidence:
+        """Top images of the explanation set: what an explainer may see."""
+        return Evidence.load(self.evidence_stage.need("explain.safetensors"))
+
+    @cached_property
+    def evaluate_evidence(self) -> Evidence:
+        """Top images of the held-out set: what explanations are scored on."""
+        return Evidence.load(self.evidence_stage.need("evaluate.safetensors"))
+
+    @cached_property
+    def truth(self) -> Truth:
+        """What every latent is active on, over the held-out set."""
+        return Truth.load(self.evidence_stage.need("truth.safetensors"))
+
+    @cached_property
+    def latents(self) -> dict[str, list[int]]:
+        """Active latents, in order: the first choose coefficients (``validation``), the next report (``test``).
+
+        Raises
+        ------
+        ProfileError
+            If the dictionary has too few active latents.
+        """
+        c = self.profile.explain
+        seen = (self.explain_evidence.fired >= c.min_images) & (self.evaluate_evidence.fired >= c.min_images)
+        active = torch.nonzero(seen).flatten().tolist()
+        if len(active) < c.validation + c.test:
+            raise ProfileError(
+                f"{len(active)} active latents for {c.validation} validation and {c.test} test latents: lower "
+                "explain.test, or raise sae.latents, images.explain or images.evaluate"
+            )
+        return {"validation": active[: c.validation], "test": active[c.validation : c.validation + c.test]}
+
+    # -- making the stages ------------------------------------------------------------------------
+
+    def train_sae(self) -> dict[str, Any]:
+        """Train the dictionary unless it is there; returns :attr:`sae_report`."""
+        path = self.sae_stage.path("sae.safetensors")
+        if not path.exists():
+            c, sets, size = self.profile.sae, self.sets, self.profile.subject.batch
+            recipe = SAETraining(c.latents, c.k, c.batch, c.lr, c.warmup, c.dead_after, c.aux_weight)
+            patches = self.vlm.residual([sets["train"][0]]).shape[1]
+            steps = len(sets["train"]) * patches // c.batch
+            batches = shuffled(self.vlm, sets["train"], c.batch, size, c.buffer, self.profile.seed)
+            sae, log = train_sae(batches, steps, recipe, self.sae_stage.folder, self.profile.seed)
+            few = range(min(500, len(sets["explain"])))
+            held_out = torch.cat(list(activations(self.vlm, sets["explain"], few, size)))
+            write_json(self.sae_stage.path("report.json"), {**quality(sae, held_out), "log": log})
+            sae.save(path)
+        return self.sae_report
+
+    def gather_evidence(self) -> None:
+        """One pass over each set: top images of both, truth and negatives of the held-out one."""
+        m, batch = self.sae.encoder.out_features, self.profile.subject.batch
+        patches = self.vlm.residual([self.sets["explain"][0]]).shape[1]
+        for name in ("explain", "evaluate"):
+            images, path = self.sets[name], self.evidence_stage.path(f"{name}.safetensors")
+            if path.exists():
+                continue
+            top = TopImages(m, KEEP, patches)
+            if name == "explain":
+                watch(stream(self.vlm, self.sae, images, batch, name), top)
+            else:
+                truth, scores = TruthCounter(m, images), Scores(m, self.negative_images)
+                watch(stream(self.vlm, self.sae, images, batch, name), top, truth, scores)
+                truth.result().save(self.evidence_stage.path("truth.safetensors"))
+                write_atomically(self.evidence_stage.path("negatives.npy"), lambda p: _save_array(p, scores.scores))
+            top.result().save(path)
+
+    @cached_property
+    def negative_images(self) -> list[int]:
+        """Random held-out images: the negatives of AUROC."""
+        rng = np.random.default_rng([self.profile.seed, 5])
+        n = min(self.profile.score.negatives, len(self.sets["evaluate"]))
+        return sorted(rng.choice(len(self.sets["evaluate"]), n, replace=False).tolist())
+
+    @cached_property
+    def explainer(self) -> Explainer:
+        """Asks for explanations with the dictionary's own directions."""
+        c = self.profile.explain
+        return Explainer(
+            self.vlm,
+            self.sae.directions,
+            self.explain_evidence,
+            self.sets["explain"],
+            self.sae_report["norm"],
+            c.k,
+            c.batch,
+            c.max_new_tokens,
+        )
+
+    def control(self, kind: str, latents: list[int]) -> Explainer:
+        """An explainer that steers with ``random`` directions, or with ``permuted`` ones (appendix J)."""
+        own, seed = self.explainer.directions, self.profile.seed + 9
+        directions = random_directions(own, seed) if kind == "random" else permuted_directions(own, latents, seed)
+        return replace(self.explainer, directions=directions)
+
+    def explanations(self, method: Method, split_name: str = "test", control: str = "") -> pd.DataFrame:
+        """Explanations of the validation or test latents by a method; made once, then read."""
+        latents = self.latents[split_name]
+        explainer = self.control(control, latents) if control else self.explainer
+        name = f"{split_name}-{method.key}{'-' + control if control else ''}-{method.coefficient:g}.parquet"
+        return kept(
+            explainer,
+            latents,
+            method,
+            self.explanation_stage.path(name),
+            f"{control or split_name} {method.key} {method.coefficient:g}",
+        )
+
+    def coefficients(self, method: Method) -> tuple[float, ...]:
+        """The coefficients that are tried for a method."""
+        return self.profile.explain.steering if method in STEERING else self.profile.explain.hybrid
+
+    @cached_property
+    def chosen(self) -> dict[str, float]:
+        """The coefficient of each steered method: the one with the highest mean IoU on validation latents."""
+        path = self.explanation_stage.need("coefficients.json")
+        return json.loads(path.read_text())
+
+    def choose_coefficients(self, sweep: pd.DataFrame) -> dict[str, float]:
+        """Fix the coefficients from a table with columns ``method, coefficient, iou``; returns :attr:`chosen`."""
+        mean = sweep.groupby(["method", "coefficient"], sort=True).iou.mean()
+        best = {m.key: float(mean[m.key].idxmax()) for m in (*STEERING, *HYBRID)}
+        write_json(self.explanation_stage.path("coefficients.json"), best)
+        return best
+
+    def explain_all(self) -> pd.DataFrame:
+        """Explanations of the test latents by every method and control, at the chosen coefficients."""
+        steered = [replace(m, coefficient=self.chosen[m.key]) for m in (*STEERING, *HYBRID)]
+        jobs = [(m, "") for m in (Method("blank"), *TOP_K, *steered)]
+        jobs += [(m, control) for m in steered if m.evidence == "blank" for control in ("random", "permuted")]
+        tables = [self.explanations(m, "test", control).assign(control=control) for m, control in jobs]
+        write_atomically(
+            self.explanation_stage.path("test.parquet"),
+            lambda path: pd.concat(tables, ignore_index=True).to_parquet(path, index=False),
+        )
+        return self.all_explanations()
+
+    def all_explanations(self) -> pd.DataFrame:
+        """What :meth:`explain_all` has left."""
+        return pd.read_parquet(self.explanation_stage.need("test.parquet"))
+
+    # -- scoring ----------------------------------------------------------------------------------
+
+    @cached_property
+    def segmenter(self) -> SceneSegmenter:
+        """Finds what an explanation names in the held-out images."""
+        return SceneSegmenter(self.sets["evaluate"])
+
+    @cached_property
+    def synthetic(self) -> SyntheticImages:
+        """Draws explanations and encodes the drawings."""
+        generator = SceneGenerator(self.mix, self.profile.seed + 7)
+        return SyntheticImages(generator, self.profile.score.synthetic_images, self.vlm, self.sae)
+
+    @cached_property
+    def clip(self) -> OpenClip:
+        """The CLIP judge."""
+        return OpenClip(self.profile.score.clip)
+
+    def score_all(self) -> pd.DataFrame:
+        """All explanations with the four metrics and the truth; made once, then read."""
+        path = self.score_stage.path("test.parquet")
+        if not path.exists():
+            negatives = torch.from_numpy(np.load(self.evidence_stage.need("negatives.npy")))
+            table = score_table(
+                self.all_explanations(),
+                evidence=self.evaluate_evidence,
+                images=self.sets["evaluate"],
+                k=self.profile.explain.k,
+                segmenter=self.segmenter,
+                synthetic=self.synthetic,
+                negatives=negatives,
+                clip=self.clip,
+            )
+            for measure in MEASURES:
+                table[measure] = [
+                    self.truth.score(i, text, measure) for i, text in zip(table.latent, table.explanation)
+                ]
+            write_atomically(path, lambda target: table.to_parquet(target, index=False))
+        return pd.read_parquet(path)
+
+    def table_note(self, scored: pd.DataFrame) -> str:
+        """What stands under a table of scores: protocol, numbers, coefficients."""
+        c, subject = self.chosen, self.profile.subject
+        return (
+            f"{subject.name}, layer {subject.layer}; {scored.latent.nunique()} test latents, mean and 95 % bootstrap "
+            "interval; protocol: corrected (held-out images, failures scored as failures, AUROC per latent). "
+            f"Coefficients in units of the mean norm: {', '.join(f'{m} {v:g}' for m, v in c.items())}."
+        )
+
+
+def _save_array(path: Path, values: torch.Tensor) -> None:
+    with path.open("wb") as file:
+        np.save(file, values.numpy())

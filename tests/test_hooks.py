@@ -1,0 +1,107 @@
+"""Steering acts on the right image, at the right places, and leaves nothing behind."""
+
+import pytest
+import torch
+
+from lib import prompts
+from lib.hooks import Intervention, capture, edit
+from lib.images import BLANK
+from lib.vlm import VLM, Question, VisionLayersNotFound, vision_layers
+
+
+def vectors(n: int, d: int = 32, scale: float = 30.0) -> torch.Tensor:
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(3)) * scale
+
+
+def logits(vlm: VLM, questions: list[Question], change: Intervention | None = None) -> torch.Tensor:
+    """First-token logits of each prompt, through the same calls as generation."""
+    seen = []
+    handle = vlm.model.lm_head.register_forward_hook(lambda _m, _i, out: seen.append(out[:, -1].clone()))
+    try:
+        vlm.answer(questions, 1, change)
+    finally:
+        handle.remove()
+    return seen[0]
+
+
+def test_add_and_replace_do_what_they_say(tiny_vlm, pictures):
+    images = [pictures[0], pictures[1]]
+    plain, v = tiny_vlm.residual(images), vectors(2)
+    assert torch.allclose(tiny_vlm.residual(images, Intervention(v)), plain + v[:, None], atol=1e-4)
+    assert torch.allclose(tiny_vlm.residual(images, Intervention(v, "replace")), v[:, None].expand_as(plain), atol=1e-4)
+
+
+def test_only_the_wanted_positions_change(tiny_vlm, pictures):
+    plain, v = tiny_vlm.residual([pictures[0]]), vectors(1)
+    where = torch.zeros(1, 64, dtype=torch.bool)
+    where[0, [3, 17]] = True
+    steered = tiny_vlm.residual([pictures[0]], Intervention(v, "add", tiny_vlm.positions(where)))
+    changed = (steered - plain).abs().sum(-1)[0] > 1e-3
+    assert changed.nonzero().flatten().tolist() == [3, 17]
+
+
+def test_a_class_token_shifts_the_positions(tiny_vlm):
+    other = VLM(tiny_vlm.model, tiny_vlm.processor, 1, "with class token")
+    other._extra_tokens = 1
+    where = torch.tensor([[True, False, True]])
+    assert other.positions(where).tolist() == [[False, True, False, True]]
+
+
+def test_steering_one_image_changes_its_own_prompt_alone(tiny_vlm, pictures):
+    questions = [Question((pictures[i],), prompts.STEERING) for i in range(3)]
+    plain, v = logits(tiny_vlm, questions), vectors(3)
+    v[0] = v[2] = 0
+    steered = logits(tiny_vlm, questions, Intervention(v))
+    assert torch.equal(plain[[0, 2]], steered[[0, 2]])
+    assert not torch.allclose(plain[1], steered[1], atol=1e-3)
+
+
+def test_images_of_ragged_prompts_are_steered_in_order(tiny_vlm, pictures):
+    questions = [
+        Question((pictures[0],), prompts.STEERING),
+        Question((pictures[1], pictures[2]), prompts.TOP_K["masks"]),
+    ]
+    plain, v = logits(tiny_vlm, questions), vectors(3)
+    v[:2] = 0  # only the second image of the second prompt
+    steered = logits(tiny_vlm, questions, Intervention(v))
+    assert torch.equal(plain[0], steered[0]) and not torch.allclose(plain[1], steered[1], atol=1e-3)
+
+
+def test_batch_equals_single(tiny_vlm, pictures):
+    questions = [
+        Question((pictures[0],), prompts.STEERING),
+        Question((pictures[1], pictures[2]), prompts.TOP_K["masks"]),
+    ]
+    together = logits(tiny_vlm, questions)
+    for i, question in enumerate(questions):
+        assert torch.allclose(logits(tiny_vlm, [question])[0], together[i], atol=1e-3)
+
+
+def test_hooks_vanish_after_an_exception(tiny_vlm, pictures):
+    plain = tiny_vlm.residual([pictures[0]])
+    with pytest.raises(RuntimeError, match="boom"), edit(tiny_vlm.layer, lambda x: x + 100), capture(tiny_vlm.layer):
+        raise RuntimeError("boom")
+    assert not tiny_vlm.layer._forward_hooks
+    assert torch.equal(tiny_vlm.residual([pictures[0]]), plain)
+
+
+def test_the_encoder_runs_once_per_answer(tiny_vlm):
+    calls = []
+    with edit(tiny_vlm.layer, lambda x: calls.append(1) or x):
+        tiny_vlm.answer([Question((BLANK,), prompts.STEERING)], 5)
+    assert len(calls) == 1
+
+
+def test_wrong_number_of_images_is_an_error(tiny_vlm, pictures):
+    with pytest.raises(ValueError, match="each image must be one row"):
+        tiny_vlm.residual([pictures[0]], Intervention(vectors(2)))
+    with pytest.raises(ValueError, match="do not fit"):
+        tiny_vlm.residual([pictures[0]], Intervention(vectors(1), where=torch.ones(1, 9, dtype=torch.bool)))
+
+
+def test_layers_are_found_or_the_error_names_the_lists(tiny_vlm):
+    assert len(vision_layers(tiny_vlm.model)) == 3
+    with pytest.raises(VisionLayersNotFound, match="its lists are: model.layers"):
+        vision_layers(torch.nn.ModuleDict({"model": torch.nn.ModuleDict({"layers": torch.nn.ModuleList()})}))
+    with pytest.raises(IndexError, match="choose 0 to 2"):
+        VLM(tiny_vlm.model, tiny_vlm.processor, 3, "x")

@@ -1,0 +1,167 @@
+"""Metrics equal values worked out by hand, and failures count."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from lib.evidence import Evidence
+from lib.images import SceneImages
+from lib.judges.scenes import SceneGenerator, SceneSegmenter
+from lib.metrics import SyntheticImages, auroc, iou, iou_score, masked_embeddings, score_table
+from lib.scenes.catalogue import ATOM_INDEX
+from lib.scenes.language import read
+from lib.scenes.sampling import Mix
+from lib.stats import bootstrap, bootstrap_ratio
+
+
+def evidence_of(image: list[list[int]], heat: torch.Tensor) -> Evidence:
+    images = torch.tensor(image)
+    return Evidence((images >= 0).float(), images, heat, torch.ones(len(image)), torch.ones(len(image)))
+
+
+def test_iou_by_hand():
+    a, b = np.zeros((4, 4), bool), np.zeros((4, 4), bool)
+    a[:2], b[1:3] = True, True
+    assert iou(a, b) == 4 / 12
+    assert iou(a, ~a) == 0 and iou(a, a) == 1
+    assert iou(np.zeros(3, bool), np.zeros(3, bool)) == 0
+
+
+def test_iou_score_averages_over_images_and_takes_the_union_of_all_that_is_named():
+    class Halves:
+        """Left half for "left", right half for "right", all for both."""
+
+        def segment(self, text, image):
+            mask = np.zeros((4, 4), bool)
+            if "left" in text:
+                mask[:, :2] = True
+            if "right" in text:
+                mask[:, 2:] = True
+            return mask
+
+    heat = torch.tensor([[[1.0, 0, 1, 0], [1, 1, 1, 1], [0, 0, 0, 0]]])  # left half; everything; no image
+    evidence = evidence_of([[7, 2, -1]], heat)
+    assert iou_score("left", 0, evidence, Halves(), 3) == pytest.approx((1 + 0.5) / 2)
+    assert iou_score("left right", 0, evidence, Halves(), 3) == pytest.approx((0.5 + 1) / 2)
+    assert iou_score("", 0, evidence, Halves(), 3) == 0
+    assert np.isnan(iou_score("left", 0, evidence_of([[-1]], heat[:, :1]), Halves(), 1))
+
+
+def test_auroc_counts_pairs():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        p, n = rng.integers(0, 5, 4).astype(float), rng.integers(0, 5, 7).astype(float)
+        pairs = [(a > b) + 0.5 * (a == b) for a in p for b in n]
+        assert auroc(p, n) == pytest.approx(np.mean(pairs))
+    assert auroc([], [1.0]) == 0.5
+
+
+def test_the_segmenter_finds_exactly_what_is_drawn():
+    images = SceneImages(3, 0, 40)
+    finder = SceneSegmenter(images)
+    for i in range(40):
+        scene = images.scene(i)
+        for name in scene.layout.object_names:
+            assert np.array_equal(finder.segment(f"a {name}", i), scene.atoms == ATOM_INDEX[name])
+        everything = finder.segment(f"{' and '.join((*scene.layout.object_names, scene.layout.surface))}", i)
+        assert everything.all()
+    assert not finder.segment("a unicorn", 0).any()
+
+
+def test_the_generator_draws_what_is_named_and_always_the_same():
+    painter = SceneGenerator(Mix(), 3)
+    first, again = (
+        painter.generate("an elephant and a bee on sand", 4),
+        painter.generate("an elephant and a bee on sand", 4),
+    )
+    assert [a.tobytes() for a in first] == [b.tobytes() for b in again]
+    assert len({a.tobytes() for a in first}) == 4
+    assert painter.generate("a unicorn", 3) == []
+    assert read("a unicorn").unknown == ("unicorn",)
+
+
+class FlatClip:
+    """Embeds a picture by its mean colour, and a text by the colour that it names."""
+
+    def embed_images(self, images):
+        return torch.nn.functional.normalize(
+            torch.tensor([np.asarray(i).reshape(-1, 3).mean(0) + 1e-6 for i in images]).float(), dim=-1
+        )
+
+    def embed_texts(self, texts):
+        table = {"red": (1.0, 0, 0), "green": (0, 1.0, 0)}
+        return torch.tensor([table.get(t, (0, 0, 1.0)) for t in texts])
+
+
+class Flat:
+    """Plain pictures: 0 red, 1 green."""
+
+    def __init__(self):
+        self.pictures = [Image.new("RGB", (96, 96), c) for c in ("red", (0, 255, 0))]
+
+    def __getitem__(self, i):
+        return self.pictures[i]
+
+
+def test_clip_scores_belong_to_their_latent_in_any_order(tiny_vlm, tiny_sae):
+    """Latent 4 looks at red, latent 2 at green; shuffled rows must not swap their scores."""
+    image = [[-1]] * 24
+    image[4], image[2] = [0], [1]
+    evidence = evidence_of(image, torch.ones(24, 1, 64))
+    embedded = masked_embeddings([4, 2], evidence, Flat(), 1, FlatClip())
+    assert torch.allclose(embedded[4][0], torch.tensor([1.0, 0, 0]), atol=1e-3)
+    table = pd.DataFrame({"latent": [4, 2, 2, 4], "explanation": ["red", "red", "green", ""]})
+    scored = score_table(
+        table,
+        evidence=evidence,
+        images=Flat(),
+        k=1,
+        segmenter=SceneSegmenter(SceneImages(1, 0, 2)),
+        synthetic=SyntheticImages(SceneGenerator(Mix(), 1), 2, tiny_vlm, tiny_sae),
+        negatives=torch.zeros(3, 24),
+        clip=FlatClip(),
+    )
+    assert scored.clip.round(3).tolist() == [1.0, 0.0, 1.0, 0.0]
+
+
+def test_a_failed_explanation_is_scored_as_a_failure(tiny_vlm, tiny_sae):
+    evidence = evidence_of([[0]] * 24, torch.ones(24, 1, 64))
+    table = pd.DataFrame({"latent": [1, 1, 1], "explanation": ["", "gibberish", "a dog"]})
+    scored = score_table(
+        table,
+        evidence=evidence,
+        images=SceneImages(1, 0, 2),
+        k=1,
+        segmenter=SceneSegmenter(SceneImages(1, 0, 2)),
+        synthetic=SyntheticImages(SceneGenerator(Mix(), 1), 2, tiny_vlm, tiny_sae),
+        negatives=torch.zeros(3, 24),
+        clip=FlatClip(),
+    )
+    assert len(scored) == 3 and scored.failed.tolist() == [True, True, False]
+    assert scored.iou.tolist()[:2] == [0, 0] and scored.auroc.tolist()[:2] == [0.5, 0.5]
+    assert scored.synthetic.tolist()[:2] == [0, 0] and scored.clip[0] == 0
+    assert not scored[["iou", "auroc", "synthetic", "clip"]].isna().any(axis=None)
+
+
+def test_synthetic_activation_is_the_mean_score_of_the_drawings(tiny_vlm, tiny_sae):
+    painter = SceneGenerator(Mix(), 1)
+    found = SyntheticImages(painter, 3, tiny_vlm, tiny_sae).scores("a dog on grass", 5)
+    with torch.inference_mode():
+        codes = tiny_sae.encode(tiny_vlm.residual(painter.generate("a dog on grass", 3)))
+    assert found == pytest.approx(codes[..., 5].mean(1).tolist(), abs=1e-4)
+
+
+def test_bootstrap_covers_and_repeats():
+    rng = np.random.default_rng(0)
+    hits = sum(
+        abs(e.mean) >= 0 and e.low <= 0 <= e.high for e in (bootstrap(rng.normal(size=60), i, 400) for i in range(200))
+    )
+    assert 178 <= hits <= 199  # 95 % of 200, within chance
+    values = rng.normal(size=50)
+    assert bootstrap(values) == bootstrap(values)
+    assert bootstrap(np.append(values, np.nan)).n == 50
+    assert bootstrap_ratio(2 * np.abs(values), np.abs(values)).mean == pytest.approx(2)
+    with pytest.raises(ValueError, match="no latent"):
+        bootstrap(np.array([np.nan]))

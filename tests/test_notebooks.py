@@ -1,0 +1,138 @@
+"""Every notebook runs at smoke scale through the real runner, twice with the same tables."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+
+import nbformat
+import papermill
+import pytest
+
+from lib.__main__ import main, notebooks, overrides, put_back
+from lib.profile import ProfileError
+from lib.store import ROOT
+
+FIGURES, RUNS = ROOT / "figures" / "smoke", ROOT / "data" / "runs" / "smoke"
+TABLES = {"coefficient_sweep", "evidence_sets", "explanation_examples", "image_sets", "proxy_agreement", "sae_quality",
+          "steering_controls", "subject_quality", "table1"}  # fmt: skip
+PICTURES = {"coefficient_sweep", "evidence_best_element", "evidence_top_images", "figure1_gallery", "sae_firing_rates",
+            "sae_strongest_latent", "sae_training", "scenes_catalogue", "scenes_examples", "scores_correctness",
+            "scores_step_by_step", "start_here_coefficient", "subject_training", "table1"}  # fmt: skip
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "lib", "--profile", "smoke", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+
+
+def tables() -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in FIGURES.glob("*") if p.suffix in (".csv", ".md")}
+
+
+@pytest.fixture(scope="module")
+def first_run():
+    """A complete run from nothing."""
+    shutil.rmtree(RUNS, ignore_errors=True)
+    shutil.rmtree(FIGURES, ignore_errors=True)
+    done = run()
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done
+
+
+def test_every_notebook_runs_and_makes_its_tables_and_figures(first_run):
+    for notebook in notebooks().values():
+        assert f"| {notebook.name} | done |" in first_run.stdout
+    assert {p.stem for p in FIGURES.glob("*.csv")} == {p.stem for p in FIGURES.glob("*.md")} == TABLES
+    assert {p.stem for p in FIGURES.glob("*.png")} == {p.stem for p in FIGURES.glob("*.pdf")} == PICTURES
+
+
+def test_a_second_run_takes_seconds(first_run):
+    begun = time.perf_counter()
+    done = run()
+    assert done.returncode == 0 and done.stdout.count("up to date") == len(notebooks())
+    assert time.perf_counter() - begun < 30
+
+
+def test_missing_figures_come_back(first_run):
+    before = tables()
+    (FIGURES / "table1.csv").unlink()
+    done = run()
+    assert done.stdout.count("| done |") == 1 and tables() == before
+
+
+def test_two_complete_runs_give_the_same_tables(first_run):
+    before = tables()
+    shutil.rmtree(RUNS)
+    shutil.rmtree(FIGURES)
+    assert run().returncode == 0
+    assert tables() == before
+
+
+def test_a_stage_that_is_missing_names_the_notebook_that_makes_it(first_run):
+    done = run("--only", "05", "--set", "sae.latents=64", "--set", "explain.test=4")
+    assert done.returncode == 1
+    assert "MissingStage" in done.stderr and "--only 0" in done.stderr and "--from 05" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "sae.latent=3"], "did you mean 'sae.latents'"),
+        (["--set", "sae.latents"], "takes key=value"),
+        (["--profile", "smok"], "did you mean 'smoke'"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_runs(arguments, message, capsys):
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_unknown_notebook_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        main(["--only", "77"])
+    assert "77" in capsys.readouterr().err
+
+
+def test_settings_are_yaml():
+    assert overrides(["a=3", "b=[1, 2.5]", "c=x=y", "d=null"]) == {"a": 3, "b": [1, 2.5], "c": "x=y", "d": None}
+    with pytest.raises(ProfileError):
+        overrides(["a"])
+
+
+def test_papermill_parameters_are_checked(tmp_path):
+    """Called directly, papermill only warns of an unknown parameter; the notebook itself refuses it."""
+    with pytest.raises(papermill.PapermillExecutionError, match="did you mean 'profile'"):
+        papermill.execute_notebook(
+            notebooks()["01"], tmp_path / "out.ipynb", {"profle": "smoke"}, cwd=ROOT, progress_bar=False
+        )
+
+
+def test_outputs_are_put_back_without_traces_of_the_run(tmp_path):
+    source, done = nbformat.v4.new_notebook(), nbformat.v4.new_notebook()
+    source.cells = [nbformat.v4.new_markdown_cell("# T"), nbformat.v4.new_code_cell("1 + 1")]
+    outputs = [
+        nbformat.v4.new_output("stream", name="stderr", text="progress"),
+        nbformat.v4.new_output("execute_result", {"text/plain": "2"}, execution_count=7),
+    ]
+    injected = nbformat.v4.new_code_cell("profile = 'smoke'", metadata={"tags": ["injected-parameters"]})
+    done.cells = [source.cells[0], injected, nbformat.v4.new_code_cell("1 + 1", outputs=outputs, execution_count=7)]
+    nbformat.write(source, tmp_path / "a.ipynb")
+    nbformat.write(done, tmp_path / "b.ipynb")
+    put_back(tmp_path / "b.ipynb", tmp_path / "a.ipynb")
+    cell = nbformat.read(tmp_path / "a.ipynb", 4).cells[1]
+    assert len(nbformat.read(tmp_path / "a.ipynb", 4).cells) == 2
+    assert [o.output_type for o in cell.outputs] == ["execute_result"] and cell.outputs[0].execution_count is None
+
+
+@pytest.mark.parametrize("notebook", notebooks().values(), ids=lambda p: p.stem)
+def test_committed_notebooks_are_fit_to_read(notebook):
+    """Executed, without errors, with short cells and no path of the machine they ran on."""
+    cells = [c for c in nbformat.read(notebook, 4).cells if c.cell_type == "code"]
+    assert sum(bool(c.outputs) for c in cells) >= len(cells) / 2
+    assert not [o for c in cells for o in c.outputs if o.output_type == "error" or o.get("name") == "stderr"]
+    assert max(len(c.source.splitlines()) for c in cells) <= 20
+    assert str(ROOT) not in notebook.read_text() and "/root/" not in notebook.read_text()
+    assert json.loads(notebook.read_text())["cells"][0]["cell_type"] == "markdown"

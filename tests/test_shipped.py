@@ -1,0 +1,102 @@
+"""What ships with the project: models, their cards, and figures that the README shows."""
+
+import json
+import re
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from lib import prompts
+from lib.desk.build import MODELS, ask
+from lib.images import BLANK
+from lib.judges.clip import OpenClip
+from lib.scenes.catalogue import ATOMS, OBJECTS
+from lib.scenes.language import read
+from lib.scenes.sampling import scenes
+from lib.store import ROOT
+from lib.vlm import VLM
+
+AIMS = {
+    "object recall": 0.90,
+    "background accuracy": 0.90,
+    "naming one highlighted element, masks, 1 image": 0.85,
+}
+
+
+@pytest.fixture(scope="module")
+def vlm() -> VLM:
+    return VLM.load("data/models/subject-a", layer=3)
+
+
+def test_the_subject_loads_as_gemma_3_does():
+    model = AutoModelForImageTextToText.from_pretrained(MODELS / "subject-a", dtype=torch.float32)
+    processor = AutoProcessor.from_pretrained(MODELS / "subject-a")
+    assert type(model).__name__ == "Gemma3ForConditionalGeneration" and type(processor).__name__ == "Gemma3Processor"
+
+
+@pytest.mark.parametrize(("what", "aim"), AIMS.items())
+def test_the_subject_meets_its_aims(what, aim):
+    quality = json.loads((MODELS / "subject-a" / "training.json").read_text())["quality"]
+    assert quality[what]["mean"] >= aim
+
+
+def test_the_card_is_true(vlm):
+    """New held-out scenes give what the card says, within chance."""
+    held_out = list(scenes(120, 424_242))
+    answers = ask(vlm, [[s.image] for s in held_out], prompts.DESCRIBE)
+    recall = []
+    for scene, answer in zip(held_out, answers):
+        named = {e.name for e in read(answer).elements}
+        recall += [ATOMS[i] in named for i in np.unique(scene.patches()) if i < len(OBJECTS)]
+    quality = json.loads((MODELS / "subject-a" / "training.json").read_text())["quality"]
+    assert np.mean(recall) == pytest.approx(quality["object recall"]["mean"], abs=0.08)
+
+
+def test_the_blank_image_is_seen_as_blank(vlm):
+    assert [e.name for e in read(ask(vlm, [[BLANK]], prompts.STEERING)[0]).elements] == ["plain white"]
+
+
+def test_a_missing_model_says_how_to_make_it():
+    with pytest.raises(FileNotFoundError, match="--from-scratch"):
+        VLM.load("data/models/none", 0)
+
+
+def test_the_judge_ranks_the_right_text_first():
+    judge = OpenClip("data/models/clip-judge")
+    held_out = [s for s in scenes(60, 77) if len(s.layout.object_names) == 1][:40]
+    texts = [f"a {s.layout.object_names[0]}" for s in held_out]
+    similarity = judge.embed_images([s.image for s in held_out]) @ judge.embed_texts(texts).T
+    own = similarity.diagonal()
+    assert (own[:, None] >= similarity).float().mean() > 0.9
+
+
+def test_readme_points_at_files_that_exist():
+    text = (ROOT / "README.md").read_text()
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        if not target.startswith("http"):
+            assert (ROOT / target).exists(), target
+
+
+def test_readme_notebook_table_is_complete():
+    text = (ROOT / "README.md").read_text()
+    for notebook in (ROOT / "notebooks").glob("*.ipynb"):
+        assert f"(notebooks/{notebook.name})" in text
+
+
+def test_help_names_every_option():
+    done = subprocess.run(["./run_all.sh", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    parser = (ROOT / "lib" / "__main__.py").read_text()
+    for option in re.findall(r'"(--[a-z-]+)"', parser):
+        assert option in done.stdout
+
+
+def test_published_numbers_are_those_of_the_paper():
+    """The averages of the published columns, worked out apart: a typing slip would move them."""
+    import pandas as pd
+
+    table = pd.read_csv(ROOT / "data" / "paper" / "table1.csv")
+    assert len(table) == 10 and table.iou.sum() == pytest.approx(2.115) and table.clip.sum() == pytest.approx(1.912)
+    assert len(pd.read_csv(ROOT / "data" / "paper" / "table6.csv")) == 5
