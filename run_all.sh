@@ -37,13 +37,18 @@ for name, pin in re.findall(r"- ([\w-]+)==(\S+)", open("environment.yml").read()
 PY
 }
 
-python="$(command -v python3 || command -v python || true)"
-[ -n "$python" ] || { echo "run_all.sh: no python3 found; install Python 3.11 or 3.12" >&2; exit 1; }
+# The active Python, if it is one that the packages support; else any that is.
+python=""
+for candidate in python3 python python3.12 python3.11; do
+    if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null; then
+        python="$(command -v "$candidate")"
+        break
+    fi
+done
+[ -n "$python" ] || { echo "run_all.sh: needs Python 3.11 or 3.12; found neither" >&2; exit 1; }
 if ! has_packages "$python"; then
     if ! has_packages .venv/bin/python; then
         echo "run_all.sh: setting up .venv (once; about 4 minutes and 7 GB)"
-        "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' ||
-            { echo "run_all.sh: Python 3.11 or 3.12 is needed, not $("$python" --version)" >&2; exit 1; }
         "$python" -m venv .venv
         sed -n 's/^ *- \([A-Za-z0-9_-]*==.*\)$/\1/p' environment.yml | .venv/bin/pip install --quiet --requirement /dev/stdin
     fi

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import resource
 import sys
 import time
@@ -14,12 +15,13 @@ from typing import Any
 import nbformat
 import papermill
 import yaml
+from nbclient.exceptions import DeadKernelError
 
 from lib import profile as profiles
 from lib.profile import ProfileError
-from lib.store import ROOT, code, digest, files_digest, model_digest, write_atomically, write_json
+from lib.store import ROOT, digest, files_digest, model_digest, write_atomically, write_json
 
-NOTEBOOKS = ROOT / "notebooks"
+NOTEBOOKS, README = ROOT / "notebooks", ROOT / "README.md"
 
 
 def notebooks() -> dict[str, Path]:
@@ -47,31 +49,27 @@ def overrides(settings: list[str]) -> dict[str, Any]:
     Raises
     ------
     ProfileError
-        If a setting is not of the form key=value.
+        If a setting is not of the form key=value, or its value is no YAML.
     """
     out = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals:
             raise ProfileError(f"--set takes key=value, not {setting!r}")
-        out[key.strip()] = yaml.safe_load(value)
+        try:
+            out[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ProfileError(f"--set {setting}: the value is not valid YAML ({error.problem})") from error
     return out
 
 
 def key(notebook: Path, profile: profiles.Profile) -> str:
-    """Digest of all that a notebook's results depend on: its cells, the library, profile and models."""
-    cells = [(c.cell_type, c.source) for c in nbformat.read(notebook, 4).cells]
-    library = code(
-        *sorted(p.stem for p in (ROOT / "lib").iterdir() if p.suffix == ".py" or (p / "__init__.py").exists())
-    )
-    return digest(
-        cells,
-        library,
-        profile.as_dict(),
-        model_digest(profile.subject.model),
-        model_digest(profile.score.clip),
-        files_digest((ROOT / "data" / "paper",)),
-    )
+    """Digest of all that a notebook's results depend on: the notebooks up to it, the library, profile and models."""
+    before = [path for path in notebooks().values() if path.name <= notebook.name]
+    cells = [(c.cell_type, c.source) for path in before for c in nbformat.read(path, 4).cells]
+    library = files_digest((ROOT / "lib", ROOT / "data" / "paper"))
+    models = [model_digest(profile.subject.model, profile.subject.revision), model_digest(profile.score.clip)]
+    return digest(cells, library, profile.as_dict(), models)
 
 
 def fresh(record: Path, wanted: str) -> bool:
@@ -93,7 +91,7 @@ def execute(
     notebook: Path, profile: profiles.Profile, parameters: dict[str, Any], record: Path, wanted: str
 ) -> list[str]:
     """Run one notebook through papermill; returns the files it made in the figures folder."""
-    figures = ROOT / "figures" / profile.name
+    figures = ROOT / "figures" / profile.label
     before = snapshot(figures)
     executed = record.with_suffix(".ipynb")
     executed.parent.mkdir(parents=True, exist_ok=True)
@@ -104,9 +102,9 @@ def execute(
         kernel_name="python3",
         cwd=ROOT,
         progress_bar=False,
-        log_output=True,
         stdout_file=sys.stdout,
         stderr_file=sys.stderr,
+        extra_arguments=["--IPKernelApp.log_level=40"],
     )
     made = sorted(name for name, time_ns in snapshot(figures).items() if before.get(name) != time_ns)
     files_digest.cache_clear()
@@ -128,6 +126,15 @@ def put_back(executed: Path, notebook: Path) -> None:
                     output.execution_count = None
     nbformat.validate(source)
     write_atomically(notebook, lambda path: nbformat.write(source, path))
+
+
+def with_files(text: str) -> str:
+    """A page with the files that it names between ``<!-- from FILE -->`` and ``<!-- end -->`` put there anew."""
+
+    def insert(match: re.Match[str]) -> str:
+        return f"<!-- from {match[1]} -->\n{(ROOT / match[1]).read_text()}<!-- end -->"
+
+    return re.sub(r"<!-- from (\S+) -->.*?<!-- end -->", insert, text, flags=re.DOTALL)
 
 
 def summary(rows: list[tuple[str, str, float, int]]) -> str:
@@ -155,6 +162,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         chosen = overrides(options.settings)
         profile = profiles.load(options.profile, chosen)
+        if options.in_place and (chosen or profile.name != "desk"):
+            raise ProfileError("--in-place is for what is committed: the desk profile, without --set")
     except ProfileError as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
         return 2
@@ -162,6 +171,8 @@ def main(arguments: list[str] | None = None) -> int:
         from lib.desk.build import build_all
 
         build_all()
+    # A kernel of ours shows no widgets, and need not be told that it cannot.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")
     todo = {n: p for n, p in notebooks().items() if options.only in (None, n) and n >= (options.first or "")}
     runs = ROOT / "data" / "runs" / profile.name
     first_run = not runs.exists() and todo == notebooks()
@@ -178,9 +189,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"\n== {notebook.name} ({place} of {len(todo)}), profile {profile.name}", flush=True)
         try:
             made = execute(notebook, profile, {"profile": options.profile, "overrides": chosen}, record, wanted)
-        except papermill.PapermillExecutionError as error:
+        except (papermill.PapermillExecutionError, DeadKernelError) as error:
+            why = f"{error.ename}: {error.evalue}" if hasattr(error, "ename") else f"{error} (out of memory?)"
             print(
-                f"\nrun_all.sh: {notebook.name} stopped: {error.ename}: {error.evalue}\n"
+                f"\nrun_all.sh: {notebook.name} stopped: {why}\n"
                 f"What was made before is kept; mend the cause and go on with --from {number}.\n"
                 f"The notebook as far as it came: {record.with_suffix('.ipynb').relative_to(ROOT)}",
                 file=sys.stderr,
@@ -189,10 +201,12 @@ def main(arguments: list[str] | None = None) -> int:
         if options.in_place:
             put_back(record.with_suffix(".ipynb"), notebook)
         rows.append((notebook.name, "done", time.perf_counter() - begun, len(made)))
+    if options.in_place:
+        write_atomically(README, lambda path: path.write_text(with_files(README.read_text())))
     if options.in_place and first_run:
         write_atomically(NOTEBOOKS / "timing.md", lambda path: path.write_text(measured(rows, profile.name)))
-    print(f"\n{summary(rows)}\n\nTables and figures: figures/{profile.name}")
-    print(f"Executed notebooks: {runs.relative_to(ROOT)}/notebooks")
+    print(f"\n{summary(rows)}\n\nTables and figures: figures/{profile.label}")
+    print(f"Executed notebooks: {runs.relative_to(ROOT)}/notebooks/{profile.label}")
     return 0
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from lib import prompts
 from lib.evidence import Evidence

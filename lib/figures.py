@@ -58,16 +58,19 @@ def save_figure(fig: Figure, folder: Path, name: str) -> None:
         )
 
 
-def save_table(table: pd.DataFrame, folder: Path, name: str, note: str) -> pd.DataFrame:
+def save_table(
+    table: pd.DataFrame, folder: Path, name: str, note: str, shown: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Write a table as CSV, and as Markdown with a note under it; returns the table, for display.
 
-    Floats keep four digits, so that the last bits of a sum do not show.
+    Floats keep four digits, so that the last bits of a sum do not show. ``shown`` is the same
+    table as people read it ("0.21 [0.19, 0.23]"), where machines want a column for each number.
     """
     rounded = table.copy()
     for column in rounded.select_dtypes("float"):
         rounded[column] = rounded[column].round(4)
     write_atomically(folder / f"{name}.csv", lambda path: rounded.to_csv(path, index=False))
-    text = rounded.to_markdown(index=False, disable_numparse=True) + f"\n\n{note}\n"
+    text = (rounded if shown is None else shown).to_markdown(index=False, disable_numparse=True) + f"\n\n{note}\n"
     write_atomically(folder / f"{name}.md", lambda path: path.write_text(text))
     return rounded
 

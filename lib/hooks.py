@@ -29,6 +29,28 @@ def capture(layer: nn.Module) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
+class _Reached(Exception):
+    """The layer that was to be read has run."""
+
+
+@contextmanager
+def read_up_to(layer: nn.Module) -> Iterator[list[Tensor]]:
+    """Like :func:`capture`, but the forward pass ends at ``layer``: the layers above need not run."""
+    seen: list[Tensor] = []
+
+    def hook(_module: nn.Module, _inputs: tuple, output: Tensor | tuple) -> None:
+        seen.append((output if isinstance(output, Tensor) else output[0]).detach())
+        raise _Reached
+
+    handle = layer.register_forward_hook(hook)
+    try:
+        yield seen
+    except _Reached:
+        pass
+    finally:
+        handle.remove()
+
+
 @contextmanager
 def edit(layer: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Replace what ``layer`` returns by ``change`` of it."""

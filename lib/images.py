@@ -32,8 +32,13 @@ class SceneImages(Sequence):
     def __len__(self) -> int:
         return self.n
 
-    def __getitem__(self, index: int) -> Image.Image:
-        """Picture ``index`` of the set."""
+    def __getitem__(self, index: int | slice) -> Image.Image | SceneImages:
+        """Picture ``index`` of the set; a slice is a smaller set."""
+        if isinstance(index, slice):
+            picked = range(self.n)[index]
+            if picked.step != 1:
+                raise ValueError("a stretch of scenes has no steps: use images[a:b]")
+            return SceneImages(self.seed, self.start + picked.start, len(picked), self.mix)
         return self.scene(index).image
 
     def scene(self, index: int) -> Scene:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from lib.evidence import Evidence, encode
 from lib.explain import pictures
@@ -142,7 +142,7 @@ def score_table(
                 "iou": iou_score(text, latent, evidence, segmenter, k),
                 "auroc": auroc(drawn, negatives[:, latent].tolist()),
                 "synthetic": float(np.mean(drawn)) if drawn else 0.0,
-                "clip": float((embedded[latent] @ text_of[text]).mean()) if text else 0.0,
+                "clip": float((embedded[latent] @ text_of[text]).mean()) if drawn else 0.0,
                 "failed": not drawn,
             }
         )

@@ -9,12 +9,12 @@ import dataclasses
 import difflib
 import types
 import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
-from lib.store import ROOT
+from lib.store import ROOT, digest
 
 PROFILES = ROOT / "lib" / "profiles"
 
@@ -43,6 +43,10 @@ class SubjectConfig:
     revision: str | None = None
     dtype: str = "float32"
     batch: int = 64
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ("float32", "bfloat16"):
+            raise ProfileError(f"subject.dtype must be float32 or bfloat16, not {self.dtype!r}")
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,13 @@ class Profile:
     sae: SAEConfig
     explain: ExplainConfig
     score: ScoreConfig
-    seed: int = field(default=0)
+    seed: int = 0
+    changes: str = ""  # digest of the overrides, if there are any
+
+    @property
+    def label(self) -> str:
+        """Name of the figures folder: results with overrides never replace those without."""
+        return f"{self.name}+{self.changes}" if self.changes else self.name
 
     def as_dict(self) -> dict[str, Any]:
         """Plain nested dictionary, for digests and for showing."""
@@ -162,7 +172,7 @@ def load(name: str, overrides: dict[str, Any] | None = None) -> Profile:
         raise ProfileError(f"{path} must hold keys and values")
     for key, value in (overrides or {}).items():
         _override(tree, key, value)
-    tree.setdefault("name", path.stem)
+    tree |= {"name": path.stem, "changes": digest(overrides)[:6] if overrides else ""}
     return _build(Profile, tree, "")
 
 
@@ -181,13 +191,15 @@ def nearest(word: str, known: list[str]) -> str:
 
 
 def _override(tree: dict, key: str, value: Any) -> None:
-    if key not in keys():
+    if key not in keys() or key in ("name", "changes"):
         leaf = [k for k in keys() if k.rpartition(".")[2] == key]
         hint = f" (did you mean {leaf[0]!r}?)" if leaf else nearest(key, keys())
         raise ProfileError(f"unknown key {key!r}{hint}; keys: {', '.join(keys())}")
     *sections, last = key.split(".")
     for section in sections:
         tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise ProfileError(f"{section} must hold keys and values, not {tree!r}")
     tree[last] = value
 
 
@@ -221,8 +233,13 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, (list, tuple)) or not value:
             raise ProfileError(f"{where} must be a list such as [1, 2], not {value!r}")
         return tuple(_value(kind.__args__[0], item, where) for item in value)
-    if kind is float and type(value) in (int, float):
-        return float(value)
+    if kind is float and type(value) in (int, float, str):
+        try:
+            return float(value)  # YAML reads 1e-3, without a point, as text
+        except ValueError:
+            pass
     if type(value) is not kind:
         raise ProfileError(f"{where} must be {kind.__name__}, not {value!r}")
+    if kind is int and value < 0:
+        raise ProfileError(f"{where} must not be negative, but is {value}")
     return value

@@ -14,7 +14,7 @@ from lib.explain import HYBRID, STEERING, TOP_K, Method, pictures
 from lib.figures import COLOURS
 from lib.stats import Estimate, bootstrap, bootstrap_ratio
 from lib.store import ROOT
-from lib.truth import Truth
+from lib.truth import MEASURES, Truth
 
 if TYPE_CHECKING:
     from lib.run import Run
@@ -71,25 +71,29 @@ def rows_of(scored: pd.DataFrame) -> list[Row]:
     return rows
 
 
-def main_table(scored: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
-    """Table 1 with intervals, the published numbers beside ours where there are any."""
-    out = []
+def main_table(scored: pd.DataFrame, paper: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Table 1 with intervals, the published numbers beside ours where there are any.
+
+    Returns
+    -------
+    The table with a column for every number, and the same for people to read.
+    """
+    numbers, shown = [], []
     for row in rows_of(scored):
         theirs = paper[(paper.method == row.family) & (paper.evidence == row.method.evidence)]
-        cells: dict[str, object] = {
-            "method": row.family,
-            "evidence": row.method.evidence,
-            "intervention": row.method.steer or "none",
-        }
+        names = {"method": row.family, "evidence": row.method.evidence, "intervention": row.method.steer or "none"}
+        cells, text = {**names}, {**names}
         for metric, title in METRICS.items():
-            cells[title] = str(row.estimates[metric])
-            # The published runs add; what replacing gives was not published.
-            if metric in paper and row.method.steer != "replace":
-                cells[f"{title}, paper"] = f"{theirs[metric].iloc[0]:.3f}"
-            elif metric in paper:
-                cells[f"{title}, paper"] = "-"
-        out.append({**cells, "failed": row.failed, "n": row.n})
-    return pd.DataFrame(out)
+            e = row.estimates[metric]
+            cells |= {metric: e.mean, f"{metric}_low": e.low, f"{metric}_high": e.high}
+            text[title] = str(e)
+            if metric in paper:  # the published runs add; what replacing gives was not published
+                value = None if row.method.steer == "replace" else float(theirs[metric].iloc[0])
+                cells[f"{metric}_paper"] = value
+                text[f"{title}, paper"] = "-" if value is None else f"{value:.3f}"
+        numbers.append({**cells, "failed": row.failed, "n": row.n})
+        shown.append({**text, "failed": row.failed, "n": row.n})
+    return pd.DataFrame(numbers), pd.DataFrame(shown)
 
 
 def _values(scored: pd.DataFrame, method: str, measure: str, control: str = "") -> np.ndarray:
@@ -99,9 +103,14 @@ def _values(scored: pd.DataFrame, method: str, measure: str, control: str = "") 
 
 
 def control_table(scored: pd.DataFrame, truth: Truth) -> pd.DataFrame:
-    """Steering against its controls and the ceiling, by both measures of correctness."""
+    """Steering against its controls and the ceilings: both measures of truth, and the four metrics."""
     latents = sorted(set(scored.latent))
-    ceilings = {m: np.array([truth.best_element(i, m)[1] for i in latents]) for m in ("patch_f1", "correctness")}
+    single = {m: np.array([truth.best_element(i, m)[1] for i in latents]) for m in MEASURES}
+    sentence = {m: np.array([truth.best_sentence(i, m)[1] for i in latents]) for m in MEASURES}
+    rows: list[dict[str, object]] = [
+        {"explanation": f"ceiling: {name}", **{m: str(bootstrap(values[m])) for m in MEASURES}}
+        for name, values in (("best single element", single), ("best sentence found", sentence))
+    ]
     wanted = [("Top-k, masks", "top-k-masks", ""), ("Steering-informed Top-k, masks, add", "hybrid-masks-add", "")]
     for steer in ("add", "replace"):
         wanted += [
@@ -110,30 +119,19 @@ def control_table(scored: pd.DataFrame, truth: Truth) -> pd.DataFrame:
             (f"permuted direction, {steer}", f"steering-{steer}", "permuted"),
         ]
     wanted.append(("no intervention", "blank", ""))
-    rows: list[dict[str, object]] = [
-        {
-            "explanation": "ceiling: best single element",
-            "patch F1": str(bootstrap(ceilings["patch_f1"])),
-            "correctness": str(bootstrap(ceilings["correctness"])),
-            "share of ceiling": "-",
-            "Steering, times control": "-",
-        }
-    ]
     for name, method, control in wanted:
         strict = _values(scored, method, "patch_f1", control)
-        versus = bootstrap_ratio(_values(scored, method, "patch_f1"), strict) if control else None
-        rows.append(
-            {
-                "explanation": name,
-                "patch F1": str(bootstrap(strict)),
-                "correctness": str(bootstrap(_values(scored, method, "correctness", control))),
-                "share of ceiling": str(bootstrap_ratio(strict, ceilings["patch_f1"])),
-                "Steering, times control": f"{versus.mean:.1f} [{versus.low:.1f}, {versus.high:.1f}]"
-                if versus
-                else "-",
-            }
-        )
-    return pd.DataFrame(rows).assign(n=len(latents))
+        row: dict[str, object] = {"explanation": name}
+        row |= {m: str(bootstrap(_values(scored, method, m, control))) for m in MEASURES}
+        row["share of ceiling"] = str(bootstrap_ratio(strict, single["patch_f1"]))
+        if control and strict.any():
+            times = bootstrap_ratio(_values(scored, method, "patch_f1"), strict)
+            row["times control"] = f"{times.mean:.1f} [{times.low:.1f}, {times.high:.1f}]"
+        for metric in ("iou", "auroc", "synthetic", "clip"):
+            row[METRICS[metric]] = f"{_values(scored, method, metric, control).mean():.3f}"
+        rows.append(row)
+    table = pd.DataFrame(rows).fillna("-").assign(n=len(latents))
+    return table.rename(columns={"patch_f1": "patch F1"})
 
 
 def gallery_latents(scored: pd.DataFrame, count: int) -> list[int]:
@@ -190,6 +188,6 @@ def verdicts(scored: pd.DataFrame, truth: Truth) -> list[str]:
         lines.append(
             f"Steering ({steer}) reaches {share.mean:.0%} of the ceiling in patch F1 "
             f"[{share.low:.0%}, {share.high:.0%}] and "
-            f"{own.mean() / control.mean:.1f} times its stronger control ({best} direction)."
+            f"{own.mean() / max(control.mean, 1e-3):.1f} times its stronger control ({best} direction)."
         )
     return lines

@@ -8,7 +8,6 @@ reuses what still holds, and a changed setting remakes what it touches and nothi
 from __future__ import annotations
 
 import json
-import types
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-import transformers
 
-from lib import profile as profiles
 from lib.activations import activations, shuffled
 from lib.evidence import Evidence, Scores, TopImages, stream, watch
 from lib.explain import HYBRID, STEERING, TOP_K, Explainer, Method, kept, permuted_directions, random_directions
@@ -30,38 +27,11 @@ from lib.metrics import SyntheticImages, score_table
 from lib.profile import Profile, ProfileError
 from lib.sae import SAETraining, TopKSAE, load_sae, quality, train_sae
 from lib.scenes.sampling import Mix
-from lib.store import ROOT, Stage, code, digest, model_digest, write_atomically, write_json
+from lib.store import ROOT, Stage, code, digest, files_digest, model_digest, write_atomically, write_json
 from lib.truth import MEASURES, Truth, TruthCounter
 from lib.vlm import VLM
 
 KEEP = 10  # top images kept per latent; up to as many can be shown
-
-
-def begin(namespace: dict[str, Any]) -> Run:
-    """Open the run that a notebook's parameters describe: ``run = begin(globals())``.
-
-    Raises
-    ------
-    ProfileError
-        If papermill has set a name that is not a parameter: it would only have warned.
-    """
-    parameters = ("profile", "overrides")
-    boring = (types.ModuleType, types.FunctionType, type)
-    strays = [
-        name
-        for name, value in namespace.items()
-        if not name.startswith("_")
-        and name not in (*parameters, "In", "Out", "get_ipython", "exit", "quit", "open")
-        and not isinstance(value, boring)
-    ]
-    for name in strays:
-        raise ProfileError(
-            f"unknown parameter {name!r}{profiles.nearest(name, list(parameters))}; a notebook takes "
-            f"{' and '.join(parameters)}"
-        )
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
-    return Run(profiles.load(namespace["profile"], namespace["overrides"]))
 
 
 class Run:
@@ -70,70 +40,59 @@ class Run:
     Parameters
     ----------
     profile : what to run.
-    root : the project's folder.
+    command : what a user typed for it, for error messages.
+
+    Raises
+    ------
+    ProfileError
+        If more top images are to be shown than are kept.
     """
 
-    def __init__(self, profile: Profile, root: Path = ROOT) -> None:
-        self.profile = profile
-        self.root = root
-        self.figures = root / "figures" / profile.name
+    def __init__(self, profile: Profile, command: str = "./run_all.sh") -> None:
+        if not 0 < profile.explain.k <= KEEP:
+            raise ProfileError(f"explain.k must lie between 1 and {KEEP}, not {profile.explain.k}")
+        self.profile, self.command = profile, command
+        self.figures = ROOT / "figures" / profile.label
 
     # -- stages -----------------------------------------------------------------------------------
 
     def _stage(self, name: str, notebook: str, *depends: Any) -> Stage:
-        folder = self.root / "data" / "runs" / self.profile.name / f"{name}-{digest(*depends)}"
-        return Stage(folder, notebook, self.profile.name)
+        folder = ROOT / "data" / "runs" / self.profile.name / f"{name}-{digest(*depends)}"
+        return Stage(folder, f"{self.command} --from {notebook}")
 
     @cached_property
     def sae_stage(self) -> Stage:
         """The dictionary, made by notebook 02."""
-        p = self.profile
-        images = {k: v for k, v in p.as_dict()["images"].items() if k not in ("explain", "evaluate")}
-        return self._stage(
-            "sae",
-            "02_sae",
-            p.seed,
-            p.as_dict()["subject"],
-            model_digest(p.subject.model, p.subject.revision),
-            images,
-            p.as_dict()["sae"],
-            code("scenes", "images", "vlm", "hooks", "sae"),
-        )
+        p, subject = self.profile.as_dict(), self.profile.subject
+        images = {k: v for k, v in p["images"].items() if k not in ("explain", "evaluate")}
+        model = model_digest(subject.model, subject.revision)
+        source = code("scenes", "images", "vlm", "hooks", "activations", "sae")
+        return self._stage("sae", "02", p["seed"], p["subject"], model, images, p["sae"], source)
 
     @cached_property
     def evidence_stage(self) -> Stage:
         """Top images and truth, made by notebook 03."""
+        p = self.profile.as_dict()
+        above = self.sae_stage.folder.name
         return self._stage(
-            "evidence",
-            "03_evidence",
-            self.sae_stage.folder.name,
-            self.profile.as_dict()["images"],
-            self.profile.score.negatives,
-            code("evidence", "truth"),
+            "evidence", "02", above, p["images"], p["score"]["negatives"], code("evidence", "truth", "run")
         )
 
     @cached_property
     def explanation_stage(self) -> Stage:
-        """Explanations, made by notebook 04."""
-        return self._stage(
-            "explanations",
-            "04_explanations",
-            self.evidence_stage.folder.name,
-            self.profile.as_dict()["explain"],
-            code("explain", "prompts", "overlay"),
-        )
+        """Explanations and chosen coefficients, made by notebook 04."""
+        source = code("explain", "prompts", "overlay", "metrics", "judges", "run")
+        above = self.evidence_stage.folder.name
+        return self._stage("explanations", "02", above, self.profile.as_dict()["explain"], source)
 
     @cached_property
     def score_stage(self) -> Stage:
-        """Scores, made by notebook 05."""
-        return self._stage(
-            "scores",
-            "05_scores",
-            self.explanation_stage.folder.name,
-            self.profile.as_dict()["score"],
-            model_digest(self.profile.score.clip),
-            code("metrics", "judges", "truth"),
-        )
+        """Scores, made by notebook 05. They depend on what was explained, not on where it came from."""
+        explained = files_digest((self.explanation_stage.need("test.parquet"),))
+        judge = model_digest(self.profile.score.clip)
+        source = code("metrics", "judges", "truth", "run")
+        above = self.evidence_stage.folder.name
+        return self._stage("scores", "05", above, explained, self.profile.as_dict()["score"], judge, source)
 
     # -- data and models --------------------------------------------------------------------------
 
@@ -154,6 +113,12 @@ class Run:
         """The subject, which is also the explainer."""
         c = self.profile.subject
         return VLM.load(c.model, c.layer, c.revision, c.dtype)
+
+    @cached_property
+    def subject_training(self) -> dict[str, Any] | None:
+        """Log and held-out quality that a desk model was shipped with; None for any other model."""
+        path = ROOT / self.profile.subject.model / "training.json"
+        return json.loads(path.read_text()) if path.is_file() else None
 
     @cached_property
     def sae(self) -> TopKSAE:

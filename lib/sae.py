@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from lib.store import write_atomically
 
@@ -117,7 +117,7 @@ def load_sae(path: Path) -> TopKSAE:
     m, d = state["encoder.weight"].shape
     sae = TopKSAE(d, m, int(k))
     sae.load_state_dict({name: tensor.float() for name, tensor in state.items()})
-    return sae.eval()
+    return sae.eval().requires_grad_(False)
 
 
 @dataclass(frozen=True)

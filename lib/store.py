@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -44,12 +44,15 @@ def digest(*parts: Any) -> str:
 
 
 @cache
-def files_digest(files: Iterable[Path]) -> str:
-    """Digest of the contents of files; a folder stands for all files in it."""
+def files_digest(files: tuple[Path, ...]) -> str:
+    """Digest of the contents of files; a folder stands for all visible files in it, compiled ones left out."""
     total = hashlib.sha256()
     for path in files:
-        for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
-            total.update(file.name.encode() + b"\0" + file.read_bytes())
+        inside = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        for file in inside:
+            name = file.relative_to(path.parent)
+            if "__pycache__" not in name.parts and not any(part.startswith(".") for part in name.parts):
+                total.update(str(name).encode() + b"\0" + file.read_bytes())
     return total.hexdigest()[:12]
 
 
@@ -71,13 +74,11 @@ class Stage:
     Attributes
     ----------
     folder : where results are kept; its name carries the digest of all they depend on.
-    notebook : number and name of the notebook that makes them.
-    profile : name of the profile, for messages.
+    command : what to type to make them.
     """
 
     folder: Path
-    notebook: str
-    profile: str
+    command: str
 
     def path(self, name: str) -> Path:
         """Where a result is, or will be."""
@@ -93,8 +94,5 @@ class Stage:
         """
         path = self.folder / name
         if not path.exists():
-            raise MissingStage(
-                f"{name} is missing: needs {self.notebook} first. "
-                f"Run ./run_all.sh --profile {self.profile} --only {self.notebook[:2]}"
-            )
+            raise MissingStage(f"{name} has not been made with these settings yet. Run {self.command}")
         return path

@@ -31,7 +31,7 @@ from lib.scenes.catalogue import ATOMS, Element, elements, membership
 from lib.scenes.language import join, read
 from lib.store import write_atomically
 
-MEASURES = ("correctness", "patch_f1")
+MEASURES = ("patch_f1", "correctness")
 
 
 class TruthCounter:
@@ -114,6 +114,11 @@ class Truth:
         atoms[0, list(read(text).atoms)] = True
         return float(self._f1(latent, measure, atoms)[0])
 
+    def best_latent(self, text: str, measure: str = "correctness") -> tuple[int, float]:
+        """The latent that a sentence explains best, and how well."""
+        scores = [self.score(latent, text, measure) for latent in range(len(self.mass))]
+        return int(np.argmax(scores)), max(scores)
+
     def best_element(self, latent: int, measure: str = "correctness") -> tuple[Element, float]:
         """The single element that explains a latent best, and how right it is."""
         scores = self._f1(latent, measure, membership())
@@ -121,7 +126,9 @@ class Truth:
         return list(elements().values())[row], float(scores[row])
 
     def best_sentence(self, latent: int, measure: str = "correctness", most: int = 3) -> tuple[str, float]:
-        """The ceiling: the best sentence that names up to ``most`` elements, found greedily.
+        """The ceiling: the best sentence found that names up to ``most`` elements.
+
+        The search is greedy, so a still better sentence may exist.
 
         Returns
         -------

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from lib.hooks import Intervention, capture, edit
+from lib.hooks import Intervention, edit, read_up_to
 from lib.store import ROOT, model_digest
 
 
@@ -90,7 +90,8 @@ class VLM:
         source = str(ROOT / model_id) if (ROOT / model_id).is_dir() else model_id
         model = AutoModelForImageTextToText.from_pretrained(source, revision=revision, dtype=getattr(torch, dtype))
         processor = AutoProcessor.from_pretrained(source, revision=revision)
-        return cls(model, processor, layer, f"{model_id}@{revision or model_digest(model_id)}")
+        commit = getattr(model.config, "_commit_hash", None)  # None for a local folder
+        return cls(model, processor, layer, f"{model_id}@{commit or model_digest(model_id)}")
 
     @property
     def width(self) -> int:
@@ -102,11 +103,21 @@ class VLM:
         """The residual stream after the layer: ``[n_images, patches, d]``, float32, class token dropped.
 
         With ``change``, what the stream is after the intervention.
+
+        Raises
+        ------
+        ValueError
+            If the processor makes several rows of an image.
         """
         pixels = self.processor.image_processor(images=list(images), return_tensors="pt")["pixel_values"]
         pixels = pixels.to(self.model.device, self.model.dtype)
-        with edit(self.layer, change) if change else nullcontext(), capture(self.layer) as seen:
+        with edit(self.layer, change) if change else nullcontext(), read_up_to(self.layer) as seen:
             self.model.get_image_features(pixel_values=pixels)
+        if len(seen[0]) != len(images):
+            raise ValueError(
+                f"{len(images)} images became {len(seen[0])} rows in the encoder: each image must be one row; switch "
+                "off image splitting (do_image_splitting, crop_to_patches, pan and scan) in the processor"
+            )
         tokens = seen[0].shape[1]
         # A grid of patches is square; what is left over are class tokens, which stand in front.
         self._extra_tokens = tokens - math.isqrt(tokens) ** 2

@@ -7,6 +7,7 @@ import torch
 from lib.evidence import CodeBatch, Evidence, Scores, TopImages, encode, stream, watch
 from lib.scenes.catalogue import ATOM_INDEX, ATOMS
 from lib.truth import TruthCounter
+from lib.vlm import VLM
 
 
 def gather(vlm, sae, images, batch):
@@ -103,6 +104,14 @@ def test_truth_equals_brute_force(tiny_vlm, tiny_sae, pictures, dense):
     assert truth.score(0, "nothing that is known") == 0
     with pytest.raises(KeyError, match="no measure"):
         truth.score(0, text, "f2")
+
+
+def test_images_are_encoded_once_for_all_observers(tiny_vlm, tiny_sae, pictures, monkeypatch):
+    seen, residual = [], VLM.residual
+    monkeypatch.setattr(VLM, "residual", lambda self, images: seen.append(len(images)) or residual(self, images))
+    observers = TopImages(24, 3, 64), TruthCounter(24, pictures), Scores(24, [1, 2])
+    watch(stream(tiny_vlm, tiny_sae, pictures, 8, "test"), *observers)
+    assert seen == [8, 8, 4]
 
 
 def test_encode_is_one_batch(tiny_vlm, tiny_sae, pictures, dense):

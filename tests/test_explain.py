@@ -1,5 +1,7 @@
 """The three methods differ in what they should, and in nothing else."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -126,6 +128,20 @@ def test_controls():
     owners = [int((directions == row).all(1).nonzero()) for row in moved[latents]]
     assert sorted(owners) == latents and all(a != b for a, b in zip(owners, latents))
     assert torch.equal(moved[:5], directions[:5])
+
+
+def test_controls_change_the_direction_and_nothing_else(explainer, evidence, tiny_sae):
+    """Same pictures, same prompt, same places: only the vectors are another latent's (trap: permuting images too)."""
+    latents = busy(evidence)
+    moved = permuted_directions(tiny_sae.directions, latents, 1)
+    control = replace(explainer, vlm=Recorder(), directions=moved)
+    for one in (explainer, control):
+        one.explain(latents, Method("masks", "add", 1.0))
+    for a, b in zip(explainer.vlm.asked, control.vlm.asked):
+        assert a.prompt == b.prompt and [i.tobytes() for i in a.images] == [i.tobytes() for i in b.images]
+    for a, b in zip(explainer.vlm.changes, control.vlm.changes):
+        assert torch.equal(a.where, b.where) and a.mode == b.mode
+        assert not (a.vectors == b.vectors).all(1).any()
 
 
 def test_explanation_and_evaluation_pictures_are_disjoint():

@@ -40,11 +40,37 @@ def test_only_the_wanted_positions_change(tiny_vlm, pictures):
     assert changed.nonzero().flatten().tolist() == [3, 17]
 
 
-def test_a_class_token_shifts_the_positions(tiny_vlm):
-    other = VLM(tiny_vlm.model, tiny_vlm.processor, 1, "with class token")
-    other._extra_tokens = 1
-    where = torch.tensor([[True, False, True]])
-    assert other.positions(where).tolist() == [[False, True, False, True]]
+def test_a_class_token_is_found_dropped_and_never_steered_as_a_patch(tiny_vlm, pictures, monkeypatch):
+    """An encoder with a token in front of its patches: positions shift by one, codes do not see it."""
+
+    class Eye(torch.nn.Module):
+        """Puts a class token before the patches of the picture."""
+
+        def forward(self, patches):
+            return torch.cat([torch.full_like(patches[:, :1], 99.0), patches], 1)
+
+    plain = tiny_vlm.residual([pictures[0]])
+    other, eye = VLM(tiny_vlm.model, tiny_vlm.processor, 1, "with class token"), Eye()
+    other.layer = eye
+    monkeypatch.setattr(type(other.model), "get_image_features", lambda self, pixel_values: eye(plain))
+    assert other.extra_tokens == 1
+    found = other.residual([pictures[0]])
+    assert found.shape == (1, 64, 32) and torch.equal(found, plain)
+    where = torch.zeros(1, 64, dtype=torch.bool)
+    where[0, 5] = True
+    steered = other.residual([pictures[0]], Intervention(vectors(1), "add", other.positions(where)))
+    assert ((steered - plain).abs().sum(-1)[0] > 1e-3).nonzero().flatten().tolist() == [5]
+
+
+def test_an_image_that_becomes_several_rows_is_refused(tiny_vlm, pictures, monkeypatch):
+    split = tiny_vlm.processor.image_processor
+
+    def twice(images, return_tensors):
+        return split(images=[*images, *images], return_tensors=return_tensors)
+
+    monkeypatch.setattr(tiny_vlm.processor, "image_processor", twice)
+    with pytest.raises(ValueError, match="2 images became 4 rows"):
+        tiny_vlm.residual([pictures[0], pictures[1]])
 
 
 def test_steering_one_image_changes_its_own_prompt_alone(tiny_vlm, pictures):
@@ -83,6 +109,16 @@ def test_hooks_vanish_after_an_exception(tiny_vlm, pictures):
         raise RuntimeError("boom")
     assert not tiny_vlm.layer._forward_hooks
     assert torch.equal(tiny_vlm.residual([pictures[0]]), plain)
+
+
+def test_reading_stops_at_the_layer_and_agrees_with_a_whole_pass(tiny_vlm, pictures):
+    above = vision_layers(tiny_vlm.model)[2]
+    pixels = tiny_vlm.processor.image_processor(images=[pictures[0]], return_tensors="pt")["pixel_values"]
+    with capture(tiny_vlm.layer) as whole, torch.inference_mode():
+        tiny_vlm.model.get_image_features(pixel_values=pixels)
+    with capture(above) as reached:
+        part = tiny_vlm.residual([pictures[0]])
+    assert torch.equal(part, whole[0]) and not reached
 
 
 def test_the_encoder_runs_once_per_answer(tiny_vlm):

@@ -11,7 +11,7 @@ from lib.images import SceneImages
 from lib.judges.scenes import SceneGenerator, SceneSegmenter
 from lib.metrics import SyntheticImages, auroc, iou, iou_score, masked_embeddings, score_table
 from lib.scenes.catalogue import ATOM_INDEX
-from lib.scenes.language import read
+from lib.scenes.drawing import draw
 from lib.scenes.sampling import Mix
 from lib.stats import bootstrap, bootstrap_ratio
 
@@ -79,7 +79,22 @@ def test_the_generator_draws_what_is_named_and_always_the_same():
     assert [a.tobytes() for a in first] == [b.tobytes() for b in again]
     assert len({a.tobytes() for a in first}) == 4
     assert painter.generate("a unicorn", 3) == []
-    assert read("a unicorn").unknown == ("unicorn",)
+
+
+def test_drawings_show_all_that_is_named_and_whole(monkeypatch):
+    """Every named object is in the picture, large enough to see, and leaves its surroundings visible."""
+    seen = []
+    monkeypatch.setattr("lib.judges.scenes.draw", lambda layout: seen.append(draw(layout)) or seen[-1])
+    SceneGenerator(Mix(), 3).generate("an elephant and a bee on sand", 10)
+    SceneGenerator(Mix(), 3).generate("a dog", 10)
+    SceneGenerator(Mix(), 3).generate("red stripes", 4)
+    for scene in seen[:10]:
+        share = {name: (scene.atoms == ATOM_INDEX[name]).mean() for name in ("elephant", "bee", "sand")}
+        assert min(share["elephant"], share["bee"]) > 0.015 and share["sand"] > 0.3
+    for scene in seen[10:20]:
+        assert scene.layout.object_names == ("dog",) and 0.03 < (scene.atoms == ATOM_INDEX["dog"]).mean() < 0.7
+    assert len({scene.layout.surface for scene in seen[10:20]}) > 1
+    assert all((scene.atoms == ATOM_INDEX["red stripes"]).all() for scene in seen[20:])
 
 
 class FlatClip:
@@ -141,8 +156,28 @@ def test_a_failed_explanation_is_scored_as_a_failure(tiny_vlm, tiny_sae):
     )
     assert len(scored) == 3 and scored.failed.tolist() == [True, True, False]
     assert scored.iou.tolist()[:2] == [0, 0] and scored.auroc.tolist()[:2] == [0.5, 0.5]
-    assert scored.synthetic.tolist()[:2] == [0, 0] and scored.clip[0] == 0
+    assert scored.synthetic.tolist()[:2] == [0, 0] and scored.clip.tolist()[:2] == [0, 0]
     assert not scored[["iou", "auroc", "synthetic", "clip"]].isna().any(axis=None)
+
+
+def test_auroc_uses_each_latents_own_negatives(tiny_vlm, tiny_sae):
+    """Pooled over latents, or with another latent's negatives, these two would not part."""
+    negatives = torch.zeros(3, 24)
+    negatives[:, 7] = 1e6
+    table = pd.DataFrame({"latent": [6, 7], "explanation": ["a dog", "a dog"]})
+    synthetic = SyntheticImages(SceneGenerator(Mix(), 1), 2, tiny_vlm, tiny_sae)
+    synthetic._scores = {"a dog": torch.ones(2, 24)}
+    scored = score_table(
+        table,
+        evidence=evidence_of([[0]] * 24, torch.ones(24, 1, 64)),
+        images=SceneImages(1, 0, 2),
+        k=1,
+        segmenter=SceneSegmenter(SceneImages(1, 0, 2)),
+        synthetic=synthetic,
+        negatives=negatives,
+        clip=FlatClip(),
+    )
+    assert scored.auroc.tolist() == [1.0, 0.0]
 
 
 def test_synthetic_activation_is_the_mean_score_of_the_drawings(tiny_vlm, tiny_sae):
@@ -155,9 +190,7 @@ def test_synthetic_activation_is_the_mean_score_of_the_drawings(tiny_vlm, tiny_s
 
 def test_bootstrap_covers_and_repeats():
     rng = np.random.default_rng(0)
-    hits = sum(
-        abs(e.mean) >= 0 and e.low <= 0 <= e.high for e in (bootstrap(rng.normal(size=60), i, 400) for i in range(200))
-    )
+    hits = sum(e.low <= 0 <= e.high for e in (bootstrap(rng.normal(size=60), i, 400) for i in range(200)))
     assert 178 <= hits <= 199  # 95 % of 200, within chance
     values = rng.normal(size=50)
     assert bootstrap(values) == bootstrap(values)

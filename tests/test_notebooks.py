@@ -16,7 +16,7 @@ from lib.store import ROOT
 
 FIGURES, RUNS = ROOT / "figures" / "smoke", ROOT / "data" / "runs" / "smoke"
 TABLES = {"coefficient_sweep", "evidence_sets", "explanation_examples", "image_sets", "proxy_agreement", "sae_quality",
-          "steering_controls", "subject_quality", "table1"}  # fmt: skip
+          "steering_controls", "steering_controls_frequent", "subject_quality", "table1"}  # fmt: skip
 PICTURES = {"coefficient_sweep", "evidence_best_element", "evidence_top_images", "figure1_gallery", "sae_firing_rates",
             "sae_strongest_latent", "sae_training", "scenes_catalogue", "scenes_examples", "scores_correctness",
             "scores_step_by_step", "start_here_coefficient", "subject_training", "table1"}  # fmt: skip
@@ -74,7 +74,8 @@ def test_two_complete_runs_give_the_same_tables(first_run):
 def test_a_stage_that_is_missing_names_the_notebook_that_makes_it(first_run):
     done = run("--only", "05", "--set", "sae.latents=64", "--set", "explain.test=4")
     assert done.returncode == 1
-    assert "MissingStage" in done.stderr and "--only 0" in done.stderr and "--from 05" in done.stderr
+    assert "MissingStage" in done.stderr and "--set sae.latents=64 --set explain.test=4 --from 02" in done.stderr
+    assert not list(ROOT.glob("figures/smoke+*/table1.csv"))
 
 
 @pytest.mark.parametrize(
@@ -82,6 +83,8 @@ def test_a_stage_that_is_missing_names_the_notebook_that_makes_it(first_run):
     [
         (["--set", "sae.latent=3"], "did you mean 'sae.latents'"),
         (["--set", "sae.latents"], "takes key=value"),
+        (["--set", "sae.k=[1"], "not valid YAML"),
+        (["--profile", "smoke", "--in-place"], "--in-place is for what is committed"),
         (["--profile", "smok"], "did you mean 'smoke'"),
     ],
 )

@@ -102,6 +102,7 @@ def test_round_trip_and_dictionary_learning_files(tmp_path):
     torch.manual_seed(0)
     sae, x = TopKSAE(6, 15, 3), torch.randn(9, 6)
     assert torch.equal(load_sae(sae.save(tmp_path / "sae.safetensors")).encode(x), sae.encode(x))
+    assert not load_sae(tmp_path / "sae.safetensors").encode(x).requires_grad
     state = {**sae.state_dict(), "k": torch.tensor(3), "threshold": torch.tensor(0.4)}
     torch.save(state, tmp_path / "ae.pt")
     assert torch.equal(load_sae(tmp_path / "ae.pt").encode(x), sae.encode(x))

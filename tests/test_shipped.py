@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from lib import prompts
+from lib.__main__ import with_files
 from lib.desk.build import MODELS, ask
 from lib.images import BLANK
 from lib.judges.clip import OpenClip
@@ -78,6 +79,11 @@ def test_readme_points_at_files_that_exist():
     for target in re.findall(r"\]\(([^)#]+)\)", text):
         if not target.startswith("http"):
             assert (ROOT / target).exists(), target
+
+
+def test_readme_shows_the_tables_as_they_are():
+    text = (ROOT / "README.md").read_text()
+    assert text.count("<!-- from figures/desk/") >= 2 and with_files(text) == text
 
 
 def test_readme_notebook_table_is_complete():

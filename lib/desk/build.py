@@ -27,7 +27,7 @@ from lib.scenes.catalogue import ATOMS, CATEGORY_OF, OBJECTS, SURFACES, elements
 from lib.scenes.language import caption, read
 from lib.scenes.sampling import scenes
 from lib.stats import Estimate, bootstrap
-from lib.store import ROOT, digest, files_digest, write_atomically, write_json
+from lib.store import ROOT, code, digest, files_digest, write_atomically, write_json
 from lib.vlm import VLM, Question
 
 MODELS = ROOT / "data" / "models"
@@ -118,9 +118,10 @@ def build_subject(
 
     ``measure`` is the number of held-out pictures behind each figure on the card.
     """
-    # Checkpoints and caches are kept by recipe: a changed recipe never resumes from another's.
-    eye_work = work / f"encoder-{digest(asdict(encoder_recipe))}"
-    tongue_work = work / f"explainer-{digest(asdict(encoder_recipe), asdict(explainer_recipe))}"
+    # Checkpoints and caches are kept by recipe and code: a changed recipe never resumes from another's.
+    recipe_code = code("scenes", "overlay", "prompts", "training", "desk")
+    eye_work = work / f"encoder-{digest(asdict(encoder_recipe), recipe_code)}"
+    tongue_work = work / f"explainer-{digest(asdict(encoder_recipe), asdict(explainer_recipe), recipe_code)}"
     vision, encoder_log = train_encoder(encoder_recipe, eye_work)
     torch.manual_seed(explainer_recipe.seed)
     model = build(vision, explainer_recipe.width, explainer_recipe.layers, explainer_recipe.heads)
@@ -147,7 +148,8 @@ def build_subject(
         f"objects or {len(SURFACES)} surfaces it shows, or that it is occluded; the probe is thrown away. A third of "
         "the scenes were partly occluded or under a heatmap",
         "language model trained on": f"{tongue.steps * tongue.batch:,} questions about cached encoder features: "
-        "captions, the main thing, what highlighted views share. Never on steered activations",
+        "captions, the main thing, what highlighted views share; with Gaussian noise of up to "
+        f"{tongue.noise:g} standard deviations on the features. Never on steered activations",
         "training time": f"{encoder_log[-1]['seconds'] / 60:.0f} + {explainer_log[-1]['seconds'] / 60:.0f} minutes "
         "on 2 CPU cores, encoder and language model",
         "objects": f"{len(OBJECTS)} in {len(set(CATEGORY_OF.values()))} categories",
@@ -160,7 +162,7 @@ def build_subject(
     write_atomically(
         fresh / "README.md", lambda p: p.write_text(card("Desk subject A, after Gemma 3", lines, quality, facts))
     )
-    _publish(fresh, folder)
+    _publish(fresh, folder, eye_work, tongue_work)
 
 
 def build_judge(
@@ -171,7 +173,8 @@ def build_judge(
 ) -> None:
     """Train the CLIP judge and write it to ``folder`` with card and training log."""
     fresh = work / "clip-judge"
-    log = clip_judge.train(recipe, work / f"clip-{digest(asdict(recipe))}", fresh)
+    clip_work = work / f"clip-{digest(asdict(recipe), code('scenes', 'overlay', 'training', 'desk'))}"
+    log = clip_judge.train(recipe, clip_work, fresh)
     quality = measure_judge(OpenClip(str(fresh)), measure)
     write_json(fresh / "training.json", {"clip": log, "quality": {k: asdict(v) for k, v in quality.items()}})
     facts = {
@@ -179,15 +182,19 @@ def build_judge(
         "trained on": f"{recipe.steps * recipe.batch:,} pictures and texts: half whole Emoji Scenes with captions, "
         "half masked views with a name of what is seen",
         "training time": f"{log[-1]['seconds'] / 60:.0f} minutes on 2 CPU cores",
-        "independent of the subjects": f"own architecture, seed {recipe.seed}, own data",
+        "independent of the subjects": "own architecture, own weights, other pictures of the same world "
+        f"(seed {recipe.seed})",
     }
     lines = ["A small CLIP model that scores how well a text fits a picture (Eq. 9) at desk scale."]
     write_atomically(fresh / "README.md", lambda p: p.write_text(card("Desk CLIP judge", lines, quality, facts)))
-    _publish(fresh, folder)
+    _publish(fresh, folder, clip_work)
 
 
-def _publish(fresh: Path, folder: Path) -> None:
-    """Put a finished model where it ships from; the old one stays until the new one is complete."""
+def _publish(fresh: Path, folder: Path, *done: Path) -> None:
+    """Put a finished model where it ships from, then drop its checkpoints and caches.
+
+    The old model stays until the new one is complete.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     staged = folder.with_name(f".{folder.name}-new")
     shutil.rmtree(staged, ignore_errors=True)
@@ -195,6 +202,8 @@ def _publish(fresh: Path, folder: Path) -> None:
     if folder.exists():
         shutil.rmtree(folder)
     staged.rename(folder)
+    for path in (fresh, *done):
+        shutil.rmtree(path)
 
 
 def build_all() -> None:

@@ -12,7 +12,7 @@ from lib.images import SceneImages
 from lib.scenes.catalogue import ATOMS, OBJECTS
 from lib.scenes.drawing import draw
 from lib.scenes.language import read
-from lib.scenes.sampling import Mix, sample
+from lib.scenes.sampling import Mix, arrange
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,6 @@ class SceneGenerator:
         if not named:
             return []
         rng = np.random.default_rng([self.seed, zlib.crc32(text.encode())])
-        ordinary = Mix(self.mix.cooccurrence, 0, 0, 1, most_objects=1, smallest=self.mix.smallest)
         pictures = []
         for _ in range(n):
             # One atom for each element named; of several surfaces, any one can be behind.
@@ -56,7 +55,5 @@ class SceneGenerator:
             objects = [a for a in atoms if a in OBJECTS]
             surfaces = [a for a in atoms if a not in OBJECTS]
             ground = surfaces[int(rng.integers(len(surfaces)))] if surfaces else None
-            plan = sample(rng, ordinary, objects[0] if objects else None, ground)
-            others = [sample(rng, ordinary, name, plan.surface).objects[0] for name in objects[1:]]
-            pictures.append(draw(type(plan)(plan.surface, (*plan.objects, *others), plan.variant, plan.window)).image)
+            pictures.append(draw(arrange(rng, self.mix, objects, ground)).image)
         return pictures

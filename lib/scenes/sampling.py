@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -91,6 +91,20 @@ def _home(rng: np.random.Generator, obj: str, mix: Mix) -> str:
     if rng.random() < mix.cooccurrence:
         return _pick(rng, surfaces_of(_pick(rng, habitats(obj))))
     return _pick(rng, SURFACES)
+
+
+def arrange(rng: np.random.Generator, mix: Mix, names: Sequence[str], surface: str | None = None) -> Layout:
+    """An ordinary scene with exactly the named objects, side by side, on a surface.
+
+    Without objects the surface is empty; without a surface the first object's habitat is drawn.
+    """
+    ground = random_ground(surface or _home(rng, names[0], mix), rng)
+    largest = 86 if len(names) == 1 else 50
+    objects: list[Placed] = []
+    for name in names:
+        tries = [_placed(name, rng, mix.smallest, largest) for _ in range(30)]
+        objects.append(next((new for new in tries if _apart(objects, new)), tries[0]))
+    return replace(ground, objects=tuple(objects))
 
 
 def crowd(names: tuple[str, ...], rng: np.random.Generator) -> Layout:

@@ -130,9 +130,9 @@ def surface(name: str, variant: int) -> np.ndarray:
     if last in PATTERNS:
         pixels = _pattern(first, last, rng)
     elif first == "plain":
-        # White stays white: it is the blank image of Eq. 5 and must be drawn as that.
-        shade = 1.0 if last == "white" else rng.uniform(0.85, 1.1)
-        pixels = np.broadcast_to(np.float32(COLOURS.get(last, (255, 255, 255))) * shade, (TILE, TILE, 3))
+        # A little unevenness: without it two empty pictures of one colour would be the same picture.
+        shade = (1.0 if last == "white" else rng.uniform(0.88, 1.1)) - 0.05 * _noise(rng, (5, 5))
+        pixels = np.float32(COLOURS.get(last, (255, 255, 255))) * shade[..., None]
     elif name in ("bricks", "wood", "road", "tiles"):
         pixels = _man_made(name, rng)
     elif name in ("blur", "perspective"):
