@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import open_clip
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -27,6 +26,8 @@ class OpenClip:
     """
 
     def __init__(self, name: str) -> None:
+        import open_clip  # takes seconds, and one notebook alone needs it
+
         if (ROOT / name).is_dir():
             name = f"local-dir:{ROOT / name}"
         elif name.startswith(("data/", ".", "/")):
