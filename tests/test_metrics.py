@@ -102,7 +102,7 @@ class FlatClip:
 
     def embed_images(self, images):
         return torch.nn.functional.normalize(
-            torch.tensor([np.asarray(i).reshape(-1, 3).mean(0) + 1e-6 for i in images]).float(), dim=-1
+            torch.tensor(np.array([np.asarray(i).reshape(-1, 3).mean(0) + 1e-6 for i in images])).float(), dim=-1
         )
 
     def embed_texts(self, texts):
@@ -138,7 +138,7 @@ def test_clip_scores_belong_to_their_latent_in_any_order(tiny_vlm, tiny_sae):
         negatives=torch.zeros(3, 24),
         clip=FlatClip(),
     )
-    assert scored.clip.round(3).tolist() == [1.0, 0.0, 1.0, 0.0]
+    assert scored["clip"].round(3).tolist() == [1.0, 0.0, 1.0, 0.0]
 
 
 def test_a_failed_explanation_is_scored_as_a_failure(tiny_vlm, tiny_sae):
@@ -156,7 +156,7 @@ def test_a_failed_explanation_is_scored_as_a_failure(tiny_vlm, tiny_sae):
     )
     assert len(scored) == 3 and scored.failed.tolist() == [True, True, False]
     assert scored.iou.tolist()[:2] == [0, 0] and scored.auroc.tolist()[:2] == [0.5, 0.5]
-    assert scored.synthetic.tolist()[:2] == [0, 0] and scored.clip.tolist()[:2] == [0, 0]
+    assert scored.synthetic.tolist()[:2] == [0, 0] and scored["clip"].tolist()[:2] == [0, 0]
     assert not scored[["iou", "auroc", "synthetic", "clip"]].isna().any(axis=None)
 
 

@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 
-from lib.sae import SAETraining, TopKSAE, fvu, geometric_median, load_sae, train_sae
+from lib.sae import SAETraining, TopKSAE, _aux_loss, fvu, geometric_median, load_sae, train_sae
 
 
+@torch.no_grad()
 def reference_code(sae: TopKSAE, x: torch.Tensor) -> torch.Tensor:
     """Eq. 1 written out for one input, with loops."""
     pre = [
@@ -62,12 +63,31 @@ def test_training_finds_the_structure_and_keeps_unit_norm(tmp_path):
     assert torch.allclose(sae.directions.norm(dim=1), torch.ones(48), atol=1e-5)
 
 
-def test_auxk_revives_dead_latents(tmp_path):
-    def dead(weight: float) -> int:
-        recipe = SAETraining(latents=200, k=2, batch=256, lr=3e-3, warmup=10, dead_after=4000, aux_weight=weight)
-        return train_sae(sparse_stream(400, 256), 400, recipe, tmp_path / str(weight), seed=0)[1][-1]["dead"]
+def test_auxk_teaches_the_dead_and_nobody_else():
+    """Its value is that of a loop over inputs; its gradient reaches dead latents alone, and following it helps."""
+    torch.manual_seed(0)
+    sae, x = TopKSAE(6, 20, 3), torch.randn(50, 6)
+    dead = torch.arange(20) >= 14
+    residual = (x - sae(x)).detach()
 
-    assert dead(1.0) < dead(0.0)
+    def loss() -> torch.Tensor:
+        return _aux_loss(sae, sae.preactivations(x), residual, dead)
+
+    before, errors = loss(), []
+    for row, rest in zip(x, residual):
+        pre = torch.relu(sae.encoder.weight @ (row - sae.b_dec) + sae.encoder.bias).detach()
+        best = sorted((j for j in range(20) if dead[j]), key=lambda j: -float(pre[j]))[:3]  # k_aux = d / 2
+        errors.append((rest - sum(pre[j] * sae.decoder.weight[:, j] for j in best)).square().sum())
+    variance = (residual - residual.mean(0)).square().sum(-1).mean()
+    assert before.item() == pytest.approx((torch.stack(errors).mean() / variance).item(), rel=1e-4)
+    before.backward()
+    reached = sae.encoder.weight.grad.abs().sum(1) > 0
+    assert reached[dead].all() and not reached[~dead].any()
+    assert not (sae.decoder.weight.grad.abs().sum(0) > 0)[~dead].any()
+    with torch.no_grad():
+        for parameter in (sae.encoder.weight, sae.decoder.weight):
+            parameter -= 0.01 * parameter.grad
+    assert loss() < before
 
 
 def test_training_resumes_where_it_was_killed(tmp_path):

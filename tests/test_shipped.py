@@ -104,5 +104,7 @@ def test_published_numbers_are_those_of_the_paper():
     import pandas as pd
 
     table = pd.read_csv(ROOT / "data" / "paper" / "table1.csv")
-    assert len(table) == 10 and table.iou.sum() == pytest.approx(2.115) and table.clip.sum() == pytest.approx(1.912)
+    assert (
+        len(table) == 10 and table["iou"].sum() == pytest.approx(2.115) and table["clip"].sum() == pytest.approx(1.912)
+    )
     assert len(pd.read_csv(ROOT / "data" / "paper" / "table6.csv")) == 5
