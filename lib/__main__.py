@@ -180,7 +180,7 @@ def main(arguments: list[str] | None = None) -> int:
     for place, (number, notebook) in enumerate(todo.items(), 1):
         begun, record, wanted = (
             time.perf_counter(),
-            runs / "notebooks" / f"{notebook.stem}.json",
+            runs / "notebooks" / profile.label / f"{notebook.stem}.json",
             key(notebook, profile),
         )
         if fresh(record, wanted) and not options.force and not options.in_place:
