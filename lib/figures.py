@@ -23,7 +23,6 @@ COLOURS = {
     "No intervention": "#CCCCCC",
     "Ceiling": "#000000",
 }
-ACCENT = "#CC79A7"
 
 
 def use_style() -> None:

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-from lib.scenes.drawing import SIZE, Scene
+from lib.scenes.drawing import Scene
 from lib.scenes.sampling import Mix, scenes
 
 
@@ -72,8 +72,3 @@ def split(seed: int, mix: Mix, **sizes: int) -> dict[str, SceneImages]:
 
 BLANK = Image.new("RGB", (224, 224), "white")
 """The empty image of Eq. 5: uniformly white; the model's own processor resizes it."""
-
-
-def blank(colour: str = "white", side: int = SIZE) -> Image.Image:
-    """A uniform image of another colour (footnote 4)."""
-    return Image.new("RGB", (side, side), colour)
