@@ -15,6 +15,9 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from lib.hooks import Intervention, edit, read_up_to
 from lib.store import ROOT, model_digest
 
+# Switches of image processors that make several rows of one image; steering needs one row each.
+SPLITTING = ("crop_to_patches", "do_image_splitting", "do_pan_and_scan")
+
 
 class VisionLayersNotFound(ValueError):
     """The encoder's layers could not be located."""
@@ -40,6 +43,11 @@ def vision_layers(model: nn.Module) -> nn.ModuleList:
             f"{', '.join(lists) or 'none'}"
         )
     return max(found.values(), key=len)
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Number of parameters, tied ones once."""
+    return sum(p.numel() for p in {id(p): p for p in model.parameters()}.values())
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,7 @@ class VLM:
         self.model, self.processor, self.name = model.eval(), processor, name
         self.layer = layers[layer]
         self.processor.tokenizer.padding_side = "left"  # answers start where prompts end
+        self._whole = {name: False for name in SPLITTING if hasattr(processor.image_processor, name)}
         self._extra_tokens: int | None = None
 
     @classmethod
@@ -109,7 +118,7 @@ class VLM:
         ValueError
             If the processor makes several rows of an image.
         """
-        pixels = self.processor.image_processor(images=list(images), return_tensors="pt")["pixel_values"]
+        pixels = self.processor.image_processor(images=list(images), return_tensors="pt", **self._whole)["pixel_values"]
         pixels = pixels.to(self.model.device, self.model.dtype)
         with edit(self.layer, change) if change else nullcontext(), read_up_to(self.layer) as seen:
             self.model.get_image_features(pixel_values=pixels)
@@ -173,6 +182,7 @@ class VLM:
             padding=True,
             return_tensors="pt",
             add_special_tokens=False,
+            **self._whole,
         ).to(self.model.device, self.model.dtype)
         with edit(self.layer, change) if change else nullcontext():
             out = self.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)

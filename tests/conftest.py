@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lib.desk.encoder import EncoderRecipe, PatchReader
-from lib.desk.subject import build, processor
+from lib.desk.gemma3 import build, processor
 from lib.images import SceneImages
 from lib.sae import TopKSAE
 from lib.vlm import VLM

@@ -5,8 +5,9 @@ Each part resumes where it was after a kill. The cards' numbers are written here
 
 from __future__ import annotations
 
+import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,10 @@ from transformers import AutoModelForImageTextToText
 
 from lib import prompts
 from lib.desk import clip_judge
-from lib.desk.encoder import EncoderRecipe
+from lib.desk.encoder import FAMILIES, EncoderRecipe
 from lib.desk.encoder import train as train_encoder
 from lib.desk.explainer import ExplainerRecipe
 from lib.desk.explainer import train as train_explainer
-from lib.desk.subject import build, parameter_count, processor
 from lib.desk.views import view
 from lib.judges.clip import OpenClip
 from lib.scenes.catalogue import ATOMS, CATEGORY_OF, OBJECTS, SURFACES, elements
@@ -28,7 +28,7 @@ from lib.scenes.language import caption, read
 from lib.scenes.sampling import scenes
 from lib.stats import Estimate, bootstrap
 from lib.store import ROOT, code, digest, files_digest, write_atomically, write_json
-from lib.vlm import VLM, Question
+from lib.vlm import VLM, Question, parameter_count, vision_layers
 
 MODELS = ROOT / "data" / "models"
 WORK = ROOT / "data" / "runs" / "from-scratch"
@@ -107,62 +107,116 @@ def card(title: str, lines: list[str], quality: dict[str, Estimate], facts: dict
     )
 
 
-def build_subject(
-    folder: Path = MODELS / "subject-a",
-    work: Path = WORK,
-    encoder_recipe: EncoderRecipe = EncoderRecipe(),
-    explainer_recipe: ExplainerRecipe = ExplainerRecipe(),
-    measure: int = 600,
-) -> None:
-    """Train desk subject A, encoder first, and write it to ``folder`` with card and training log.
+@dataclass(frozen=True)
+class Recipe:
+    """How one subject is made.
+
+    Attributes
+    ----------
+    title : for its card.
+    explainer : how its language model is trained.
+    encoder : how its encoder is trained; None takes that of ``subject-a`` as it ships, frozen, as
+        Gemma 3 4B, 12B and 27B share one.
+    """
+
+    title: str
+    explainer: ExplainerRecipe
+    encoder: EncoderRecipe | None = None
+
+
+SUBJECTS = {
+    "subject-a": Recipe("Desk subject A, after Gemma 3", ExplainerRecipe(), EncoderRecipe()),
+    "subject-a-small": Recipe(
+        "Desk subject A with a small language model", ExplainerRecipe(width=128, layers=3, heads=4, seed=13)
+    ),
+    "subject-a-large": Recipe(
+        "Desk subject A with a large language model", ExplainerRecipe(width=384, layers=4, heads=6, seed=14)
+    ),
+    "subject-b": Recipe(
+        "Desk subject B, after InternVL3",
+        ExplainerRecipe(steps=700, batch=48, lr=1e-3, seed=32, scenes=16_000, views=100, joint=True),
+        EncoderRecipe(family="internvl", steps=1000, seed=31),
+    ),
+}
+
+
+def _encoder(recipe: Recipe, work: Path) -> tuple[str, torch.nn.Module, list[dict[str, float]]]:
+    """Family, trained encoder and log."""
+    if recipe.encoder is not None:
+        vision, log = train_encoder(recipe.encoder, work)
+        return recipe.encoder.family, vision, log
+    shipped = MODELS / "subject-a"
+    model = AutoModelForImageTextToText.from_pretrained(shipped, dtype=torch.float32, attn_implementation="eager")
+    return "gemma3", model.model.vision_tower, json.loads((shipped / "training.json").read_text())["encoder"]
+
+
+def build_subject(name: str, recipe: Recipe, models: Path = MODELS, work: Path = WORK, measure: int = 600) -> None:
+    """Train a desk subject, encoder first, and write it to ``models`` with card and training log.
 
     ``measure`` is the number of held-out pictures behind each figure on the card.
     """
     # Checkpoints and caches are kept by recipe and code: a changed recipe never resumes from another's.
-    recipe_code = code("scenes", "overlay", "prompts", "training", "desk")
-    eye_work = work / f"encoder-{digest(asdict(encoder_recipe), recipe_code)}"
-    tongue_work = work / f"explainer-{digest(asdict(encoder_recipe), asdict(explainer_recipe), recipe_code)}"
-    vision, encoder_log = train_encoder(encoder_recipe, eye_work)
-    torch.manual_seed(explainer_recipe.seed)
-    model = build(vision, explainer_recipe.width, explainer_recipe.layers, explainer_recipe.heads)
-    proc = processor()
-    explainer_log = train_explainer(model, proc, explainer_recipe, tongue_work)
-    fresh = work / "subject-a"
+    source, tongue = code("scenes", "overlay", "prompts", "training", "desk"), recipe.explainer
+    eye_work = work / f"encoder-{digest(asdict(recipe), source)}"
+    tongue_work = work / f"explainer-{digest(asdict(recipe), source)}"
+    family, vision, encoder_log = _encoder(recipe, eye_work)
+    torch.manual_seed(tongue.seed)
+    model = FAMILIES[family].build(vision, tongue.width, tongue.layers, tongue.heads)
+    model.model.vision_tower.requires_grad_(tongue.joint)
+    proc = FAMILIES[family].processor()
+    explainer_log = train_explainer(model, proc, tongue, tongue_work)
+    fresh = work / name
     model.to(torch.bfloat16).save_pretrained(fresh)
     proc.save_pretrained(fresh)
     # What is measured is what was saved, read back by the call that every user makes.
     model = AutoModelForImageTextToText.from_pretrained(fresh, dtype=torch.float32)
-    quality = measure_subject(VLM(model, proc, 0, "subject-a"), measure)
+    quality = measure_subject(VLM(model, proc, 0, name), measure)
     write_json(
         fresh / "training.json",
         {"encoder": encoder_log, "explainer": explainer_log, "quality": {k: asdict(v) for k, v in quality.items()}},
     )
-    tower, text = model.model.vision_tower, model.model.language_model
-    eye, tongue = encoder_recipe, explainer_recipe
-    facts = {
-        "class": f"`{type(model).__name__}`, `{type(proc).__name__}`",
-        "encoder": f"SigLIP, {eye.layers} layers, {eye.width} wide, {parameter_count(tower):,} parameters",
-        "language model": f"Gemma 3 text model, {tongue.layers} layers, {tongue.width} wide, "
-        f"{parameter_count(text):,} parameters, {len(proc.tokenizer)} words",
-        "encoder trained on": f"{eye.steps * eye.batch:,} Emoji Scenes, to say for each patch which of {len(OBJECTS)} "
-        f"objects or {len(SURFACES)} surfaces it shows, or that it is occluded; the probe is thrown away. A third of "
-        "the scenes were partly occluded or under a heatmap",
-        "language model trained on": f"{tongue.steps * tongue.batch:,} questions about cached encoder features: "
-        "captions, the main thing, what highlighted views share; with Gaussian noise of up to "
-        f"{tongue.noise:g} standard deviations on the features. Never on steered activations",
-        "training time": f"{encoder_log[-1]['seconds'] / 60:.0f} + {explainer_log[-1]['seconds'] / 60:.0f} minutes "
-        "on 2 CPU cores, encoder and language model",
-        "objects": f"{len(OBJECTS)} in {len(set(CATEGORY_OF.values()))} categories",
-        "weights": f"bfloat16, digest `{files_digest((fresh / 'model.safetensors',))}`",
-    }
     lines = [
-        "A small vision-language model of Gemma 3's classes, made for reading and steering its encoder. It sees",
-        "Emoji Scenes and nothing else: do not expect it to understand photographs.",
+        f"A small vision-language model of {'Gemma 3' if family == 'gemma3' else 'InternVL3'}'s classes, made for",
+        "reading and steering its encoder. It sees Emoji Scenes and nothing else: do not expect it to understand",
+        "photographs.",
     ]
-    write_atomically(
-        fresh / "README.md", lambda p: p.write_text(card("Desk subject A, after Gemma 3", lines, quality, facts))
+    facts = subject_facts(recipe, model, proc, encoder_log, explainer_log)
+    facts["weights"] = f"bfloat16, digest `{files_digest((fresh / 'model.safetensors',))}`"
+    write_atomically(fresh / "README.md", lambda p: p.write_text(card(recipe.title, lines, quality, facts)))
+    _publish(fresh, models / name, eye_work, tongue_work)
+
+
+def subject_facts(recipe: Recipe, model, proc, encoder_log: list[dict], explainer_log: list[dict]) -> dict[str, object]:
+    """The rows of a card that say how a subject was made."""
+    eye, tongue = recipe.encoder, recipe.explainer
+    tower, text = model.model.vision_tower, model.model.language_model
+    seen = (
+        "that of `subject-a`, frozen"
+        if eye is None
+        else (
+            f"{eye.steps * eye.batch:,} Emoji Scenes, to say for each patch which of {len(OBJECTS)} "
+            f"objects or {len(SURFACES)} surfaces it shows, or that it is occluded; the probe is thrown away. A third "
+            "of the scenes were partly occluded or under a heatmap"
+        )
     )
-    _publish(fresh, folder, eye_work, tongue_work)
+    how = (
+        "pictures, together with the encoder (at a tenth of the learning rate)"
+        if tongue.joint
+        else f"cached encoder features with Gaussian noise of up to {tongue.noise:g} standard deviations"
+    )
+    return {
+        "class": f"`{type(model).__name__}`, `{type(proc).__name__}`",
+        "encoder": f"`{type(tower).__name__}`, {len(vision_layers(model))} layers, "
+        f"{model.config.vision_config.hidden_size} wide, {parameter_count(tower):,} parameters",
+        "language model": f"`{type(text).__name__}`, {tongue.layers} layers, {tongue.width} wide, "
+        f"{parameter_count(text):,} parameters, {len(proc.tokenizer)} words",
+        "encoder trained on": seen,
+        "language model trained on": f"{tongue.steps * tongue.batch:,} questions about {how}: captions, the main "
+        "thing, what highlighted views share. Never on steered activations",
+        "training time": f"{encoder_log[-1]['seconds'] / 60:.0f} + {explainer_log[-1]['seconds'] / 60:.0f} minutes "
+        f"with {torch.get_num_threads()} CPU threads, encoder and language model",
+        "objects": f"{len(OBJECTS)} in {len(set(CATEGORY_OF.values()))} categories",
+    }
 
 
 def build_judge(
@@ -208,5 +262,6 @@ def _publish(fresh: Path, folder: Path, *done: Path) -> None:
 
 def build_all() -> None:
     """Everything that ``data/models`` ships."""
-    build_subject()
+    for name, recipe in SUBJECTS.items():
+        build_subject(name, recipe)
     build_judge()

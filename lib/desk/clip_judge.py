@@ -12,16 +12,13 @@ import numpy as np
 import open_clip
 import torch
 from safetensors.torch import save_file
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.normalizers import Lowercase
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from lib.desk.encoder import to_tensor
-from lib.desk.subject import vocabulary, word_splitter
 from lib.desk.views import MIX, view
+from lib.desk.words import word_tokenizer, words
 from lib.scenes.catalogue import ATOMS, elements, membership
 from lib.scenes.drawing import SIZE, draw
 from lib.scenes.language import caption
@@ -71,15 +68,13 @@ def config(recipe: ClipRecipe) -> dict:
 
 def _words() -> list[str]:
     """The subject's words; the end-of-text token comes last, where open_clip's pooling looks for it."""
-    return ["<pad>", "<unk>", *(w for w in vocabulary() if not w.startswith("<")), "<eot>"]
+    return ["<pad>", "<unk>", *words(), "<eot>"]
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
     """Word-level, with an end-of-text token appended."""
-    words = {word: i for i, word in enumerate(_words())}
-    out = Tokenizer(WordLevel(words, unk_token="<unk>"))
-    out.normalizer, out.pre_tokenizer = Lowercase(), word_splitter()
-    out.post_processor = TemplateProcessing(single="$A <eot>", special_tokens=[("<eot>", words["<eot>"])])
+    out = word_tokenizer(_words())
+    out.post_processor = TemplateProcessing(single="$A <eot>", special_tokens=[("<eot>", len(_words()) - 1)])
     return PreTrainedTokenizerFast(tokenizer_object=out, pad_token="<pad>", unk_token="<unk>", eos_token="<eot>")
 
 

@@ -1,4 +1,4 @@
-"""Train the desk encoder: a small SigLIP that learns to see, patch by patch, what scenes show.
+"""Train a desk encoder: a small SigLIP or InternViT that learns to see, patch by patch, what scenes show.
 
 Every patch must say which object or surface it shows, or that it is occluded. Exact labels are free
 here, and twenty minutes of them are worth an hour of captions.
@@ -12,21 +12,23 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import SiglipVisionConfig, SiglipVisionModel
 
+from lib.desk import gemma3, internvl
 from lib.overlay import heatmap_overlay, occlude
 from lib.scenes.catalogue import ATOMS, OBJECTS
-from lib.scenes.drawing import GRID, PATCH, SIZE, Scene
+from lib.scenes.drawing import GRID, Scene
 from lib.scenes.sampling import Mix, scenes
 from lib.training import fit
 
 OCCLUDED = len(ATOMS)  # the label of a blackened patch
+FAMILIES = {"gemma3": gemma3, "internvl": internvl}  # each has vision(), processor() and build()
 
 
 @dataclass(frozen=True)
 class EncoderRecipe:
     """How the encoder is built and trained."""
 
+    family: str = "gemma3"
     width: int = 192
     layers: int = 6
     heads: int = 6
@@ -37,32 +39,19 @@ class EncoderRecipe:
     mix: Mix = Mix(cooccurrence=0.5, closeup=0.1, wallpaper=0.1, empty=0.05, smallest=26)
 
 
-def config(recipe: EncoderRecipe) -> SiglipVisionConfig:
-    """The SigLIP configuration: Gemma 3's encoder class at desk size (no pooling head, as there)."""
-    return SiglipVisionConfig(
-        hidden_size=recipe.width,
-        intermediate_size=4 * recipe.width,
-        num_hidden_layers=recipe.layers,
-        num_attention_heads=recipe.heads,
-        image_size=SIZE,
-        patch_size=PATCH,
-        vision_use_head=False,
-    )
-
-
 class PatchReader(nn.Module):
     """The encoder with a linear probe on its output; the probe is thrown away after training."""
 
     def __init__(self, recipe: EncoderRecipe) -> None:
         super().__init__()
-        # Plain attention: the fused kernel's backward pass is slow in bf16 on a CPU.
-        self.encoder = SiglipVisionModel._from_config(config(recipe), attn_implementation="eager")
+        self.encoder = FAMILIES[recipe.family].vision(recipe.width, recipe.layers, recipe.heads)
         self.probe = nn.Linear(recipe.width, len(ATOMS) + 1)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """``[n, 3, SIZE, SIZE]`` in [-1, 1] to label logits ``[n, GRID * GRID, n_labels]``."""
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            return self.probe(self.encoder(pixel_values=pixels).last_hidden_state).float()
+            tokens = self.encoder(pixel_values=pixels).last_hidden_state
+            return self.probe(tokens[:, -GRID * GRID :]).float()  # without a class token
 
 
 def to_tensor(images: np.ndarray) -> Tensor:
@@ -107,7 +96,7 @@ def accuracy(logits: Tensor, labels: Tensor) -> dict[str, float]:
     }
 
 
-def train(recipe: EncoderRecipe, folder: Path) -> tuple[SiglipVisionModel, list[dict[str, float]]]:
+def train(recipe: EncoderRecipe, folder: Path) -> tuple[nn.Module, list[dict[str, float]]]:
     """Train the encoder; resumes from ``folder``. Returns it with its training log."""
     torch.manual_seed(recipe.seed)
     model = PatchReader(recipe)

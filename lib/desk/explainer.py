@@ -1,4 +1,4 @@
-"""Train the language model of desk subject A on cached features of the frozen encoder.
+"""Train the language model of a desk subject: on cached features of a frozen encoder, or jointly with it.
 
 It learns to describe scenes, to say what a scene mainly shows, and to name what several highlighted
 views share. It never sees a steered activation: Steering stays zero-shot, as in the paper.
@@ -13,20 +13,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
-from transformers import Gemma3ForConditionalGeneration, Gemma3Processor
+from transformers import PreTrainedModel, ProcessorMixin
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from lib import prompts
 from lib.desk.encoder import to_tensor
-from lib.desk.subject import prefix_ids
 from lib.desk.views import layout, main_element, view
 from lib.scenes.catalogue import ATOMS, membership
-from lib.scenes.drawing import draw
+from lib.scenes.drawing import SIZE, draw
 from lib.scenes.language import caption, common_element
 from lib.store import write_atomically
 from lib.training import fit
+from lib.vlm import SPLITTING
 
 MODES = ("masks", "heatmaps")
 
@@ -45,16 +46,17 @@ class ExplainerRecipe:
     scenes: int = 24_000
     views: int = 160  # of each atom, in each mode
     noise: float = 0.3  # at the most, in standard deviations of the features
+    joint: bool = False  # the encoder learns, too, from pictures; else its features are cached
 
 
 @dataclass(frozen=True)
 class Study:
-    """Cached encoder features of the training pictures, with what they show.
+    """The training pictures, as cached encoder features or as they are, with what they show.
 
     Attributes
     ----------
-    scenes : ``[n_scenes, patches, d]`` float16.
-    views : mode -> ``[n_atoms, n_views, patches, d]`` float16.
+    scenes : ``[n_scenes, patches, d]`` float16, or pictures ``[n_scenes, SIZE, SIZE, 3]`` uint8.
+    views : mode -> ``[n_atoms, n_views, ...]``, features or pictures as well.
     answers : for each prompt about a whole scene, the right answer for each scene.
     """
 
@@ -64,15 +66,17 @@ class Study:
 
 
 @torch.inference_mode()
-def encode(vision: nn.Module, pictures: Iterable[np.ndarray], total: int, path: Path) -> np.ndarray:
-    """Encode pictures ``[SIZE, SIZE, 3]`` in batches to ``[total, patches, d]`` float16; kept in ``path``."""
+def encode(vision: nn.Module | None, pictures: Iterable[np.ndarray], total: int, path: Path) -> np.ndarray:
+    """Pictures ``[SIZE, SIZE, 3]`` as an array, kept in ``path``; with an encoder ``[total, patches, d]`` float16."""
     if not path.exists():
         stream, blocks = iter(pictures), []
         with tqdm(total=total, desc=f"encode {path.stem}", mininterval=5) as bar:
             while block := list(islice(stream, 128)):
-                with torch.autocast("cpu", dtype=torch.bfloat16):
-                    out = vision(pixel_values=to_tensor(np.stack(block))).last_hidden_state
-                blocks.append(out.half().numpy())
+                block = np.stack(block)
+                if vision is not None:
+                    with torch.autocast("cpu", dtype=torch.bfloat16):
+                        block = vision(pixel_values=to_tensor(block)).last_hidden_state.half().numpy()
+                blocks.append(block)
                 bar.update(len(block))
 
         def save(target: Path) -> None:
@@ -83,8 +87,8 @@ def encode(vision: nn.Module, pictures: Iterable[np.ndarray], total: int, path: 
     return np.load(path)
 
 
-def study(vision: nn.Module, recipe: ExplainerRecipe, folder: Path) -> Study:
-    """Draw and encode everything the language model will study; cached in ``folder``."""
+def study(vision: nn.Module | None, recipe: ExplainerRecipe, folder: Path) -> Study:
+    """Draw, and with an encoder encode, everything the language model will study; cached in ``folder``."""
     answers: dict[str, list[str]] = {p: [] for p in (prompts.DESCRIBE, prompts.DESCRIBE_GENERALLY, prompts.STEERING)}
     rng = np.random.default_rng([recipe.seed, 2])
 
@@ -126,7 +130,7 @@ def shared(rng: np.random.Generator, k: int) -> tuple[list[int], str]:
 
 
 def examples(step: int, recipe: ExplainerRecipe, data: Study) -> tuple[str, Tensor, list[str]]:
-    """Batch ``step``: a prompt, features ``[batch, k, patches, d]``, and the answers.
+    """Batch ``step``: a prompt, features ``[batch, k, patches, d]`` or pictures, and the answers.
 
     All examples of a batch have one prompt and one number of images, hence one length. Features
     carry a little noise, so that the language model learns things and not pictures by heart.
@@ -143,25 +147,38 @@ def examples(step: int, recipe: ExplainerRecipe, data: Study) -> tuple[str, Tens
         atoms = np.array([atoms for atoms, _ in groups])
         prompt, answers = prompts.TOP_K[mode], [answer for _, answer in groups]
         features = data.views[mode][atoms, rng.integers(0, recipe.views, atoms.shape)]
+    if recipe.joint:
+        return prompt, to_tensor(features.reshape(-1, *features.shape[2:])).unflatten(0, features.shape[:2]), answers
     features = torch.from_numpy(features).float()
     noise = torch.randn(features.shape, generator=torch.Generator().manual_seed(step))
     return prompt, features + noise * features.std() * rng.uniform(0, recipe.noise), answers
 
 
+def prefix_ids(proc: ProcessorMixin, images: int, prompt: str) -> Tensor:
+    """Token ids of a prompt about some images, up to where the answer starts: ``[length]``."""
+    content = [*({"type": "image"} for _ in range(images)), {"type": "text", "text": prompt}]
+    text = proc.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False)
+    blank = [[Image.new("RGB", (SIZE, SIZE))] * images]
+    whole = {name: False for name in SPLITTING if hasattr(proc.image_processor, name)}
+    return proc(images=blank, text=[text], add_special_tokens=False, return_tensors="pt", **whole).input_ids[0]
+
+
 def answer_loss(
-    model: Gemma3ForConditionalGeneration, proc: Gemma3Processor, prompt: str, features: Tensor, answers: list[str]
+    model: PreTrainedModel, proc: ProcessorMixin, prompt: str, soft: Tensor, k: int, answers: list[str]
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the answers given the pictures' features, and the share of exact answers.
 
     Parameters
     ----------
     prompt : the question, the same for all.
-    features : output of the encoder, ``[n, k, patches, d]``.
+    soft : soft tokens of ``n`` times ``k`` pictures, output of the projector, ``[n * k, image_tokens, width]``.
+    k : pictures of each question.
     answers : ``n`` noun phrases; each is spoken after the fixed opening.
     """
-    n, k = features.shape[:2]
+    n = len(answers)
     prefix = prefix_ids(proc, k, prompt)
-    turns = [f"{prompts.OPENING} {answer}.<end_of_turn>" for answer in answers]
+    end = proc.tokenizer.convert_ids_to_tokens(model.generation_config.eos_token_id)
+    turns = [f"{prompts.OPENING} {answer}.{end}" for answer in answers]
     spoken = proc.tokenizer(
         turns,
         add_special_tokens=False,
@@ -172,15 +189,16 @@ def answer_loss(
     )
     ids = torch.cat([prefix.expand(n, -1), spoken.input_ids], 1)
     attention = torch.cat([torch.ones(n, len(prefix), dtype=torch.long), spoken.attention_mask], 1)
-    soft = model.model.multi_modal_projector(features.flatten(0, 1))
+    # Gemma 3 must be told which tokens are images: they see one another.
+    types = {"token_type_ids": (ids == proc.image_token_id).long()} if model.config.model_type == "gemma3" else {}
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits = (
             model(
                 input_ids=ids,
                 attention_mask=attention,
-                token_type_ids=(ids == proc.image_token_id).long(),
                 mm_encoder_outputs={"image": BaseModelOutputWithPooling(pooler_output=soft)},
                 logits_to_keep=spoken.input_ids.shape[1] + 1,
+                **types,
             )
             .logits[:, :-1]
             .float()
@@ -192,14 +210,25 @@ def answer_loss(
 
 
 def train(
-    model: Gemma3ForConditionalGeneration, proc: Gemma3Processor, recipe: ExplainerRecipe, folder: Path
+    model: PreTrainedModel, proc: ProcessorMixin, recipe: ExplainerRecipe, folder: Path
 ) -> list[dict[str, float]]:
-    """Train the language model and the projector in place; resumes from ``folder``. Returns the log."""
-    data = study(model.model.vision_tower, recipe, folder)
+    """Train in place the language model and the projector, and if joint the encoder. Returns the log.
+
+    Resumes from ``folder``.
+    """
+    data = study(None if recipe.joint else model.model.vision_tower, recipe, folder)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        prompt, features, answers = examples(step, recipe, data)
-        value, right = answer_loss(model, proc, prompt, features, answers)
-        return value, {"exact": round(right.item(), 4), "images": features.shape[1]}
+        prompt, shown, answers = examples(step, recipe, data)
+        if recipe.joint:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                soft = model.get_image_features(pixel_values=shown.flatten(0, 1)).pooler_output.float()
+        else:
+            soft = model.model.multi_modal_projector(shown.flatten(0, 1))
+        value, right = answer_loss(model, proc, prompt, soft, shown.shape[1], answers)
+        return value, {"exact": round(right.item(), 4), "images": shown.shape[1]}
 
-    return fit(model, loss, steps=recipe.steps, lr=recipe.lr, folder=folder, name="explainer")
+    # An encoder that can already see is only adapted.
+    return fit(
+        model, loss, steps=recipe.steps, lr=recipe.lr, folder=folder, name="explainer", slower={"vision_tower": 0.1}
+    )

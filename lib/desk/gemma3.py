@@ -1,4 +1,4 @@
-"""Build desk subject A: Gemma 3's classes, from scratch, at desk size.
+"""Gemma 3 at desk size: the classes of desk subject A, with random weights.
 
 Nothing here is special to the desk once the model is saved: it loads through ``AutoProcessor`` and
 ``AutoModelForImageTextToText``, as ``google/gemma-3-4b-it`` does.
@@ -6,11 +6,6 @@ Nothing here is special to the desk once the model is saved: it loads through ``
 
 from __future__ import annotations
 
-import torch
-from tokenizers import Regex, Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.normalizers import Lowercase
-from tokenizers.pre_tokenizers import Split
 from torch import nn
 from transformers import (
     Gemma3Config,
@@ -22,9 +17,8 @@ from transformers import (
     SiglipVisionModel,
 )
 
-from lib import prompts
-from lib.scenes.catalogue import elements
-from lib.scenes.drawing import SIZE
+from lib.desk.words import word_tokenizer, words
+from lib.scenes.drawing import PATCH, SIZE
 
 IMAGE_TOKENS = 16  # soft tokens per image, after the projector's pooling of 64 patches
 _SPECIAL = (
@@ -49,34 +43,14 @@ _CHAT = (
 
 
 def vocabulary() -> list[str]:
-    """Special tokens, then every word of the prompts and of the catalogue, in alphabetical order."""
-    texts = [
-        "user model and on in front of nothing , . : ?",
-        prompts.DESCRIBE,
-        prompts.DESCRIBE_GENERALLY,
-        prompts.STEERING,
-        *prompts.TOP_K.values(),
-    ]
-    for element in elements().values():
-        texts += [element.name, element.phrase, *element.synonyms]
-    splitter = word_splitter()
-    words = {word for text in texts for word, _ in splitter.pre_tokenize_str(text.lower())}
-    return [*_SPECIAL, *sorted(words)]
-
-
-def word_splitter() -> Split:
-    """Words, hyphenated ones whole; special tokens; punctuation marks one by one."""
-    return Split(Regex(r"<[a-z_]+>|[a-z]+(?:-[a-z]+)?|[^\sa-z]"), behavior="removed", invert=True)
+    """Special tokens, then words."""
+    return [*_SPECIAL, *words()]
 
 
 def processor() -> Gemma3Processor:
     """A word-level tokenizer and an image processor for scenes, as Gemma 3 combines them."""
-    tokens = {token: i for i, token in enumerate(vocabulary())}
-    tokenizer = Tokenizer(WordLevel(tokens, unk_token="<unk>"))
-    tokenizer.normalizer = Lowercase()
-    tokenizer.pre_tokenizer = word_splitter()
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+        tokenizer_object=word_tokenizer(vocabulary()),
         pad_token="<pad>",
         bos_token="<bos>",
         eos_token="<eos>",
@@ -98,6 +72,21 @@ def processor() -> Gemma3Processor:
         do_convert_rgb=True,
     )
     return Gemma3Processor(image_processor=images, tokenizer=fast, chat_template=_CHAT, image_seq_length=IMAGE_TOKENS)
+
+
+def vision(width: int, layers: int, heads: int) -> SiglipVisionModel:
+    """A random SigLIP encoder: Gemma 3's encoder class at desk size (no pooling head, as there)."""
+    config = SiglipVisionConfig(
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        image_size=SIZE,
+        patch_size=PATCH,
+        vision_use_head=False,
+    )
+    # Plain attention: the fused kernel's backward pass is slow in bf16 on a CPU.
+    return SiglipVisionModel._from_config(config, attn_implementation="eager")
 
 
 def build(vision: SiglipVisionModel, width: int, layers: int, heads: int) -> Gemma3ForConditionalGeneration:
@@ -142,22 +131,3 @@ def build(vision: SiglipVisionModel, width: int, layers: int, heads: int) -> Gem
     model.generation_config.pad_token_id = ids["<pad>"]
     model.generation_config.do_sample = False
     return model
-
-
-def parameter_count(model: nn.Module) -> int:
-    """Number of parameters, tied ones once."""
-    return sum(p.numel() for p in {id(p): p for p in model.parameters()}.values())
-
-
-def chat(images: int, prompt: str) -> list[dict]:
-    """One user turn: ``images`` pictures, then the prompt."""
-    content = [{"type": "image"}] * images + [{"type": "text", "text": prompt}]
-    return [{"role": "user", "content": content}]
-
-
-def prefix_ids(proc: Gemma3Processor, images: int, prompt: str) -> torch.Tensor:
-    """Token ids of a prompt up to where the answer starts: ``[length]``."""
-    text = proc.apply_chat_template(chat(images, prompt), add_generation_prompt=True, tokenize=False)
-    return proc.tokenizer(
-        text.replace(proc.boi_token, proc.full_image_sequence), add_special_tokens=False, return_tensors="pt"
-    ).input_ids[0]
