@@ -83,9 +83,11 @@ class TopImages:
     Parameters
     ----------
     latents, keep, patches : sizes.
+    limit : images beyond this index are not looked at.
     """
 
-    def __init__(self, latents: int, keep: int, patches: int) -> None:
+    def __init__(self, latents: int, keep: int, patches: int, limit: int | None = None) -> None:
+        self.limit = limit
         self.score = torch.full((latents, keep), -1.0)  # -1: no image yet
         self.image = torch.full((latents, keep), -1, dtype=torch.long)
         self.heat = torch.zeros(latents, keep, patches)
@@ -94,6 +96,9 @@ class TopImages:
 
     def see(self, codes: CodeBatch) -> None:
         """Merge a batch into the kept images; of equal scores the earlier image wins."""
+        if self.limit is not None:
+            room = max(0, self.limit - codes.first)
+            codes = CodeBatch(codes.first, codes.values[:room], codes.indices[:room])
         latents, keep = self.score.shape
         new = codes.scores(latents).T  # [latents, n]
         self.fired += (new > 0).sum(1)

@@ -7,7 +7,7 @@ steered meanwhile. A :class:`Method` says which.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -58,9 +58,11 @@ class Method:
         return f"{stem}-{self.steer}" if self.steer else stem
 
 
+NOTHING = Method("blank")
 TOP_K = tuple(Method(e) for e in ("masks", "heatmaps"))
 STEERING = tuple(Method("blank", s) for s in ("add", "replace"))
 HYBRID = tuple(Method(e, s) for e in ("masks", "heatmaps") for s in ("add", "replace"))
+PUBLISHED = tuple(m for m in (*STEERING, *TOP_K, *HYBRID) if m.steer != "replace")  # what Table 1 has rows for
 
 
 def pictures(evidence: Evidence, images: Sequence[Image.Image], latent: int, k: int, mode: str) -> list[Image.Image]:
@@ -88,6 +90,7 @@ class Explainer:
     k : top images shown.
     batch : questions asked at a time.
     max_new_tokens : length of an answer, at the most.
+    blank : the picture that Steering looks at (white in the paper; footnote 4 tries others).
     """
 
     vlm: VLM
@@ -98,6 +101,7 @@ class Explainer:
     k: int = 5
     batch: int = 32
     max_new_tokens: int = 16
+    blank: Image.Image = field(default_factory=lambda: BLANK)
 
     def explain(self, latents: Sequence[int], method: Method, desc: str | None = None) -> pd.DataFrame:
         """Explain latents by one method.
@@ -117,7 +121,7 @@ class Explainer:
         blank = method.evidence == "blank"
         prompt = prompts.STEERING if blank else prompts.TOP_K[method.evidence]
         shown = {
-            latent: [BLANK] if blank else pictures(self.evidence, self.images, latent, self.k, method.evidence)
+            latent: [self.blank] if blank else pictures(self.evidence, self.images, latent, self.k, method.evidence)
             for latent in latents
         }
         asked = [latent for latent in latents if shown[latent]]
@@ -164,22 +168,6 @@ def kept(
     return pd.read_parquet(path)
 
 
-def sweep(
-    explainer: Explainer, latents: Sequence[int], method: Method, coefficients: Sequence[float], folder: Path
-) -> dict[float, pd.DataFrame]:
-    """Explain validation latents with every coefficient."""
-    return {
-        c: kept(
-            explainer,
-            latents,
-            replace(method, coefficient=c),
-            folder / f"{method.key}-{c:g}.parquet",
-            f"{method.key} x {c:g}",
-        )
-        for c in coefficients
-    }
-
-
 def random_directions(directions: Tensor, seed: int) -> Tensor:
     """Control: random directions of the same norms, ``[latents, d]`` (appendix J)."""
     generator = torch.Generator().manual_seed(seed)
@@ -196,3 +184,15 @@ def permuted_directions(directions: Tensor, latents: Sequence[int], seed: int) -
     out = directions.clone()
     out[order] = directions[np.roll(order, 1)]
     return out
+
+
+def permuted_evidence(evidence: Evidence, latents: Sequence[int], seed: int) -> Evidence:
+    """Control: every one of ``latents`` gets the top images of another of them, and their heatmaps.
+
+    With the seed of :func:`permuted_directions`, images and direction come from the same other latent.
+    """
+    order = np.random.default_rng(seed).permutation(np.asarray(latents))
+    changed = {name: tensor.clone() for name, tensor in vars(evidence).items()}
+    for name, tensor in vars(evidence).items():
+        changed[name][order] = tensor[np.roll(order, 1)]
+    return Evidence(**changed)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lib.stats import Estimate
 from lib.store import write_atomically
 
 # A colour-blind-safe palette (Okabe and Ito); a method has one colour in every figure.
@@ -72,6 +75,23 @@ def save_table(
     text = (rounded if shown is None else shown).to_markdown(index=False, disable_numparse=True) + f"\n\n{note}\n"
     write_atomically(folder / f"{name}.md", lambda path: path.write_text(text))
     return rounded
+
+
+def curve(axis: Axes, x: Sequence[float], estimates: Sequence[Estimate], colour: str, **line: Any) -> None:
+    """Means as a line with markers, their intervals as a band."""
+    axis.plot(x, [e.mean for e in estimates], color=colour, **{"marker": "o", "ms": 3, **line})
+    low, high = [e.low for e in estimates], [e.high for e in estimates]
+    axis.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
+
+
+def intervals(axis: Axes, labels: Sequence[str], estimates: Sequence[Estimate], colours: Sequence[str]) -> None:
+    """Means as points with their intervals, one below the other, first on top."""
+    heights = range(len(labels))[::-1]
+    for height, e, colour in zip(heights, estimates, colours):
+        axis.errorbar(e.mean, height, xerr=[[e.mean - e.low], [e.high - e.mean]], fmt="o", ms=4, color=colour)
+    axis.set_yticks(list(heights), labels)
+    axis.set_ylim(-0.6, len(labels) - 0.4)
+    axis.grid(axis="x", lw=0.3)
 
 
 def show_images(images: Sequence[np.ndarray], titles: Sequence[str], columns: int, size: float = 1.0) -> Figure:

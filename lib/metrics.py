@@ -7,12 +7,13 @@ synthetic activation, AUROC of chance, CLIP score 0. Failures never drop out of 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from sklearn.metrics import roc_auc_score
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
@@ -21,6 +22,7 @@ from lib.explain import pictures
 from lib.judges import Generator, ImageTextModel, Segmenter
 from lib.overlay import upsample
 from lib.sae import TopKSAE
+from lib.store import write_atomically
 from lib.vlm import VLM
 
 CHANCE = 0.5
@@ -32,25 +34,30 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.logical_and(a, b).sum() / union) if union else 0.0
 
 
-def iou_score(text: str, latent: int, evidence: Evidence, segmenter: Segmenter, k: int) -> float:
-    """Mean IoU between what the text names and where the latent is active, on its top held-out images.
+def image_ious(text: str, latent: int, evidence: Evidence, segmenter: Segmenter, places: Sequence[int]) -> list[float]:
+    """IoU between what the text names and where the latent is active, on some of its top images.
 
-    The latent's mask is code > 0, upsampled to pixels (Eq. 7 and 8). NaN if no held-out image
-    activates the latent.
+    The latent's mask is code > 0, upsampled to pixels (Eq. 7 and 8). Places without an image are left out.
     """
     scores = []
-    for place in range(k):
+    for place in places:
         image = int(evidence.image[latent, place])
-        if image < 0:
-            continue
-        mask = segmenter.segment(text, image)
-        active = upsample(evidence.grid(latent, place).numpy() > 0, mask.shape, Image.Resampling.NEAREST) > 0.5
-        scores.append(iou(mask, active))
-    return float(np.mean(scores)) if scores else float("nan")
+        if image >= 0:
+            mask = segmenter.segment(text, image)
+            active = upsample(evidence.grid(latent, place).numpy() > 0, mask.shape, Image.Resampling.NEAREST) > 0.5
+            scores.append(iou(mask, active))
+    return scores
+
+
+def iou_score(text: str, latent: int, evidence: Evidence, segmenter: Segmenter, k: int) -> float:
+    """Mean of :func:`image_ious` over the top ``k`` images; NaN if no image activates the latent."""
+    return float(np.mean(image_ious(text, latent, evidence, segmenter, range(k)) or [np.nan]))
 
 
 def auroc(positives: Iterable[float], negatives: Iterable[float]) -> float:
     """Chance that a positive scores higher than a negative, ties counted half; 0.5 without positives."""
+    from sklearn.metrics import roc_auc_score  # takes a second, and a notebook that reads scores needs none
+
     positives, negatives = list(positives), list(negatives)
     if not positives:
         return CHANCE
@@ -74,15 +81,18 @@ class SyntheticImages:
     generator : draws.
     n : pictures per text (3 in the paper).
     vlm, sae : the subject.
+    cache : file in which what was drawn before is found again.
     """
 
-    def __init__(self, generator: Generator, n: int, vlm: VLM, sae: TopKSAE) -> None:
-        self.generator, self.n, self.vlm, self.sae = generator, n, vlm, sae
-        self._scores: dict[str, Tensor] = {}
+    def __init__(self, generator: Generator, n: int, vlm: VLM, sae: TopKSAE, cache: Path | None = None) -> None:
+        self.generator, self.n, self.vlm, self.sae, self.cache = generator, n, vlm, sae, cache
+        self._scores: dict[str, Tensor] = load_file(cache) if cache and cache.exists() else {}
 
     def prepare(self, texts: Iterable[str], batch: int = 64) -> None:
         """Draw and encode all texts not seen before, many at a time."""
         new = [text for text in dict.fromkeys(texts) if text not in self._scores]
+        if not new:
+            return
         drawn = [
             (text, picture)
             for text in tqdm(new, desc="draw", mininterval=5)
@@ -96,6 +106,8 @@ class SyntheticImages:
                 found[text].append(row)
         empty = torch.zeros(0, self.sae.encoder.out_features)
         self._scores |= {text: torch.stack(rows) if rows else empty for text, rows in found.items()}
+        if self.cache:
+            write_atomically(self.cache, lambda path: save_file(self._scores, path))
 
     def scores(self, text: str, latent: int) -> list[float]:
         """Image activation scores of a latent on the drawings of a text (Eq. 10); none if undrawable."""

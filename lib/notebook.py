@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import types
 from typing import Any
-
-import transformers
 
 from lib import profile as profiles
 from lib.profile import ProfileError
@@ -36,8 +35,8 @@ def begin(namespace: dict[str, Any]) -> Run:
             f"unknown parameter {strays[0]!r}{profiles.nearest(strays[0], list(parameters))}; a notebook takes "
             f"{' and '.join(parameters)}"
         )
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
+    # Read by transformers when it is imported, which happens when a model is loaded.
+    os.environ.update(TRANSFORMERS_VERBOSITY="error", HF_HUB_DISABLE_PROGRESS_BARS="1")
     overrides = namespace["overrides"]
     settings = "".join(f" --set {shlex.quote(f'{key}={json.dumps(value)}')}" for key, value in overrides.items())
     command = f"./run_all.sh --profile {namespace['profile']}{settings}"

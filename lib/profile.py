@@ -58,12 +58,14 @@ class ImagesConfig:
     train : images that the SAE is trained on.
     explain : images among which the explainer's top images are found.
     evaluate : held-out images, on which explanations are scored.
+    sizes : smaller explanation sets, each a stretch at the start of the whole (the paper's Figure 5).
     cooccurrence, closeup, wallpaper, empty : see :class:`lib.scenes.sampling.Mix`.
     """
 
     train: int
     explain: int
     evaluate: int
+    sizes: tuple[int, ...]
     cooccurrence: float = 0.8
     closeup: float = 0.05
     wallpaper: float = 0.05
@@ -115,18 +117,48 @@ class ScoreConfig:
     Attributes
     ----------
     clip : open_clip model: a name, or a folder.
+    sentences : sentence-transformers model that compares explanations: a name, or the PyPI package that holds it.
     synthetic_images : pictures drawn per explanation (3 in the paper).
     negatives : random held-out images against which AUROC ranks them.
     """
 
     clip: str
+    sentences: str
     synthetic_images: int = 3
     negatives: int = 100
 
 
 @dataclass(frozen=True)
+class StudyConfig:
+    """What is varied around the main run, and how many latents each variation takes.
+
+    Attributes
+    ----------
+    latents : test latents, from the first, that variations explain; the main run explains all.
+    k : numbers of top images tried.
+    doses : co-occurrences of object and habitat tried, for contextual bias.
+    dose_images : images of each dose.
+    worlds : doses for which a dictionary of their own is trained, too.
+    """
+
+    latents: int
+    k: tuple[int, ...]
+    doses: tuple[float, ...]
+    dose_images: int
+    worlds: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Profile:
-    """One run, whole."""
+    """One run, whole.
+
+    Attributes
+    ----------
+    subject, images, sae, explain, score, study : the sections.
+    explainers : name -> model whose language model explains the same encoder, smallest first.
+    variants : name -> settings changed; the same computation on another subject or layer.
+    seed : of everything random.
+    """
 
     name: str
     subject: SubjectConfig
@@ -134,6 +166,9 @@ class Profile:
     sae: SAEConfig
     explain: ExplainConfig
     score: ScoreConfig
+    study: StudyConfig
+    explainers: dict[str, str]
+    variants: dict[str, dict]
     seed: int = 0
     changes: str = ""  # digest of the overrides, if there are any
 
@@ -141,6 +176,19 @@ class Profile:
     def label(self) -> str:
         """Name of the figures folder: results with overrides never replace those without."""
         return f"{self.name}+{self.changes}" if self.changes else self.name
+
+    def variant(self, changes: dict[str, Any]) -> Profile:
+        """This profile with settings changed: ``{"subject.layer": 4}``.
+
+        Raises
+        ------
+        ProfileError
+            For an unknown key or a value of the wrong type.
+        """
+        tree = self.as_dict()
+        for key, value in changes.items():
+            _override(tree, key, value)
+        return _build(Profile, tree, "")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain nested dictionary, for digests and for showing."""
@@ -173,7 +221,10 @@ def load(name: str, overrides: dict[str, Any] | None = None) -> Profile:
     for key, value in (overrides or {}).items():
         _override(tree, key, value)
     tree |= {"name": path.stem, "changes": digest(overrides)[:6] if overrides else ""}
-    return _build(Profile, tree, "")
+    profile = _build(Profile, tree, "")
+    for changes in profile.variants.values():
+        profile.variant(changes)  # a wrong one is refused now, not an hour later
+    return profile
 
 
 def keys(cls: type = Profile, prefix: str = "") -> list[str]:
@@ -229,6 +280,10 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         if value is None:
             return None
         kind = next(k for k in kind.__args__ if k is not types.NoneType)
+    if typing.get_origin(kind) is dict:
+        if not isinstance(value, dict):
+            raise ProfileError(f"{where} must hold names and values, not {value!r}")
+        return {str(key): _value(kind.__args__[1], item, f"{where}.{key}") for key, item in value.items()}
     if typing.get_origin(kind) is tuple:
         if not isinstance(value, (list, tuple)) or not value:
             raise ProfileError(f"{where} must be a list such as [1, 2], not {value!r}")

@@ -1,8 +1,10 @@
-"""From scores to the paper's main table and what it says."""
+"""From scores to the paper's tables and galleries."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, metadata
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -10,6 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lib.effects import METRICS, values
 from lib.explain import HYBRID, STEERING, TOP_K, Method, pictures
 from lib.figures import COLOURS
 from lib.stats import Estimate, bootstrap, bootstrap_ratio
@@ -19,14 +22,10 @@ from lib.truth import MEASURES, Truth
 if TYPE_CHECKING:
     from lib.run import Run
 
-METRICS = {
-    "iou": "IoU",
-    "auroc": "AUROC",
-    "synthetic": "Synthetic activation",
-    "clip": "CLIP score",
-    "correctness": "Correctness",
-}
-_GALLERY = ("top-k-masks", "steering-add", "hybrid-masks-add")
+
+def _shown(mode: str) -> tuple[str, str, str]:
+    """The three methods of a gallery."""
+    return (f"top-k-{mode}", "steering-add", f"hybrid-{mode}-add")
 
 
 @dataclass(frozen=True)
@@ -66,6 +65,8 @@ def rows_of(scored: pd.DataFrame) -> list[Row]:
     rows = []
     for method in (*STEERING, *TOP_K, *HYBRID):
         part = own[own.method == method.key]
+        if part.empty:
+            continue
         estimates = {metric: bootstrap(part[metric].to_numpy()) for metric in METRICS}
         rows.append(Row(method, len(part), int(part.failed.sum()), estimates))
     return rows
@@ -96,12 +97,6 @@ def main_table(scored: pd.DataFrame, paper: pd.DataFrame) -> tuple[pd.DataFrame,
     return pd.DataFrame(numbers), pd.DataFrame(shown)
 
 
-def _values(scored: pd.DataFrame, method: str, measure: str, control: str = "") -> np.ndarray:
-    """A measure of all test latents, in latent order."""
-    part = scored[(scored.method == method) & (scored.control == control)].sort_values("latent")
-    return part[measure].to_numpy()
-
-
 def control_table(scored: pd.DataFrame, truth: Truth) -> pd.DataFrame:
     """Steering against its controls and the ceilings: both measures of truth, and the four metrics."""
     latents = sorted(set(scored.latent))
@@ -120,43 +115,83 @@ def control_table(scored: pd.DataFrame, truth: Truth) -> pd.DataFrame:
         ]
     wanted.append(("no intervention", "blank", ""))
     for name, method, control in wanted:
-        strict = _values(scored, method, "patch_f1", control)
+        strict = values(scored, method, "patch_f1", control)
         row: dict[str, object] = {"explanation": name}
-        row |= {m: str(bootstrap(_values(scored, method, m, control))) for m in MEASURES}
+        row |= {m: str(bootstrap(values(scored, method, m, control))) for m in MEASURES}
         row["share of ceiling"] = str(bootstrap_ratio(strict, single["patch_f1"]))
         if control and strict.any():
-            times = bootstrap_ratio(_values(scored, method, "patch_f1"), strict)
+            times = bootstrap_ratio(values(scored, method, "patch_f1"), strict)
             row["times control"] = f"{times.mean:.1f} [{times.low:.1f}, {times.high:.1f}]"
         for metric in ("iou", "auroc", "synthetic", "clip"):
-            row[METRICS[metric]] = f"{_values(scored, method, metric, control).mean():.3f}"
+            row[METRICS[metric]] = f"{values(scored, method, metric, control).mean():.3f}"
         rows.append(row)
     table = pd.DataFrame(rows).fillna("-").assign(n=len(latents))
     return table.rename(columns={"patch_f1": "patch F1"})
 
 
+def family_of(key: str) -> str:
+    """The paper's name of the method with this key."""
+    stems = {"steering": "Steering", "top": "Top-k", "hybrid": "Steering-informed Top-k", "blank": "No intervention"}
+    return stems[key.split("-")[0]]
+
+
+def colour_of(key: str) -> str:
+    """The colour of the method with this key."""
+    return COLOURS[family_of(key)]
+
+
+def table6(scored: pd.DataFrame, hybrid: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
+    """Methods and their controls, the published numbers beside ours where there are any (appendix J).
+
+    Parameters
+    ----------
+    scored : the main run's table, with Steering's controls.
+    hybrid : from :func:`lib.experiments.hybrid_controls`.
+    paper : published rows of Table 6.
+    """
+    theirs = {"random": "Random-vector Steering", "permuted": "Random-perm Steering"}
+    main = scored[scored.method.isin(["steering-add", "steering-replace", "top-k-masks"])]
+    rows = []
+    for (method, control), part in pd.concat([main, hybrid]).groupby(["method", "control"], sort=False):
+        row: dict[str, object] = {"method": method, "control": control or "-"}
+        name = family_of(method) if not control else theirs.get(control) if method == "steering-add" else None
+        match = (
+            paper[paper.method == name] if method in ("steering-add", "top-k-masks", "hybrid-masks-add") else paper[:0]
+        )
+        for metric, title in METRICS.items():
+            row[title] = str(bootstrap(part[metric].to_numpy()))
+            if metric in paper:
+                row[f"{title}, paper"] = f"{match[metric].iloc[0]:.3f}" if len(match) else "-"
+        rows.append({**row, "n": len(part)})
+    return pd.DataFrame(rows)
+
+
 def gallery_latents(scored: pd.DataFrame, count: int) -> list[int]:
     """Latents at evenly spaced ranks of the mean correctness of the three methods, best first."""
-    own = scored[(scored.control == "") & scored.method.isin(_GALLERY)]
+    own = scored[(scored.control == "") & scored.method.isin(_shown("masks"))]
     order = own.groupby("latent").correctness.mean().sort_values(ascending=False, kind="stable").index
     return [int(order[rank]) for rank in np.linspace(0, len(order) - 1, 2 * count + 1).astype(int)[1::2]]
 
 
-def gallery(run: Run, scored: pd.DataFrame, latents: list[int]) -> Figure:
-    """Top images under masks, three explanations with their scores, and the best sentence possible."""
+def gallery(run: Run, scored: pd.DataFrame, latents: list[int], mode: str = "masks") -> Figure:
+    """Top images under masks or heatmaps, three explanations with their scores, and the best sentence possible."""
     k = run.profile.explain.k
-    fig, axes = plt.subplots(len(latents), k + 1, figsize=(9.2, 1.12 * len(latents)), width_ratios=[1] * k + [4.6])
+    fig, axes = plt.subplots(
+        len(latents), k + 1, figsize=(9.2, 1.12 * len(latents)), width_ratios=[1] * k + [4.6], squeeze=False
+    )
     for row, latent in zip(axes, latents):
-        shown = pictures(run.explain_evidence, run.sets["explain"], latent, k, "masks")
+        shown = pictures(run.explain_evidence, run.sets["explain"], latent, k, mode)
         for axis, picture in zip(row, shown):
             axis.imshow(picture)
         for axis in row:
             axis.axis("off")
         row[0].set_title(f"latent {latent}", fontsize=7.5, pad=2)
         lines = []
-        for method in _GALLERY:
+        for method in _shown(mode):
             cell = scored[(scored.latent == latent) & (scored.method == method) & (scored.control == "")].iloc[0]
-            family = {"top-k-masks": "Top-k", "steering-add": "Steering"}.get(method, "Steering-informed Top-k")
-            lines.append((COLOURS[family], f"{family}: {cell.explanation or '(nothing)'}", cell.correctness))
+            lines.append(
+                (colour_of(method), f"{family_of(method)}: {cell.explanation or '(nothing)'}", cell.correctness)
+            )
         sentence, ceiling = run.truth.best_sentence(latent)
         lines.append((COLOURS["Ceiling"], f"best possible: {sentence}", ceiling))
         for height, (colour, text, score) in zip((0.86, 0.6, 0.34, 0.08), lines):
@@ -164,6 +199,30 @@ def gallery(run: Run, scored: pd.DataFrame, latents: list[int]) -> Figure:
             row[-1].text(
                 0.12, height, text if len(text) < 74 else text[:71] + "...", color=colour, fontsize=8, va="center"
             )
+    return fig
+
+
+def evidence_sheet(run: Run, found: pd.DataFrame, what: str = "share", held_out: bool = False) -> Figure:
+    """Top images under masks of some latents, one row each, with a line about it.
+
+    ``found`` has columns ``query, latent, method, explanation`` and a number ``what``; ``held_out``
+    shows the images that metrics see, and not those that the explainer saw.
+    """
+    k = run.profile.explain.k
+    evidence, images = (
+        (run.evaluate_evidence, run.sets["evaluate"]) if held_out else (run.explain_evidence, run.sets["explain"])
+    )
+    fig, axes = plt.subplots(
+        len(found), k + 1, figsize=(9, 0.95 * len(found)), width_ratios=[1] * k + [5], squeeze=False
+    )
+    for row, item in zip(axes, found.itertuples()):
+        for axis in row:
+            axis.axis("off")
+        for axis, picture in zip(row, pictures(evidence, images, item.latent, k, "masks")):
+            axis.imshow(picture)
+        text = f"{item.query}\nlatent {item.latent}, {what} {getattr(item, what):.2f}\n"
+        row[-1].text(0.02, 0.5, text, fontsize=7.5, va="center")
+        row[-1].text(0.02, 0.16, item.explanation[:84], fontsize=7.5, va="center", color=colour_of(item.method))
     return fig
 
 
@@ -181,13 +240,49 @@ def verdicts(scored: pd.DataFrame, truth: Truth) -> list[str]:
     latents = sorted(set(scored.latent))
     ceiling = np.array([truth.best_element(i, "patch_f1")[1] for i in latents])
     for steer in ("add", "replace"):
-        own = _values(scored, f"steering-{steer}", "patch_f1")
+        own = values(scored, f"steering-{steer}", "patch_f1")
         share = bootstrap_ratio(own, ceiling)
-        best = max(("random", "permuted"), key=lambda c: _values(scored, f"steering-{steer}", "patch_f1", c).mean())
-        control = bootstrap(_values(scored, f"steering-{steer}", "patch_f1", best))
+        best = max(("random", "permuted"), key=lambda c: values(scored, f"steering-{steer}", "patch_f1", c).mean())
+        control = bootstrap(values(scored, f"steering-{steer}", "patch_f1", best))
         lines.append(
             f"Steering ({steer}) reaches {share.mean:.0%} of the ceiling in patch F1 "
             f"[{share.low:.0%}, {share.high:.0%}] and "
             f"{own.mean() / max(control.mean, 1e-3):.1f} times its stronger control ({best} direction)."
         )
     return lines
+
+
+def assets(run: Run) -> pd.DataFrame:
+    """Models and images of the run and of the paper, with licences (the paper's tables 4 and 5)."""
+    p = run.profile
+    ours = {f"explainer {name}": model for name, model in p.explainers.items()}
+    ours |= {
+        "subject and explainer": p.subject.model,
+        "CLIP score": p.score.clip,
+        "sentence embeddings": p.score.sentences,
+    }
+    ours |= {f"variant {name}": str(c["subject.model"]) for name, c in p.variants.items() if "subject.model" in c}
+    rows = [{"whose": "ours", "role": role, "asset": name, "licence": licence(name)} for role, name in ours.items()]
+    rows.append(
+        {"whose": "ours", "role": "images", "asset": "Emoji Scenes, of OpenMoji drawings", "licence": "CC BY-SA 4.0"}
+    )
+    for table in ("table4", "table5"):
+        theirs = pd.read_csv(ROOT / "data" / "paper" / f"{table}.csv")
+        rows += [
+            {"whose": f"paper, {table}", "role": r.role, "asset": r.asset, "licence": r.license}
+            for r in theirs.itertuples()
+        ]
+    return pd.DataFrame(rows)
+
+
+def licence(model: str) -> str:
+    """What a local model's card, or the package that holds it, states."""
+    card = ROOT / model / "README.md"
+    if card.is_file():
+        stated = re.search(r"^license: *(\S+)", card.read_text(), re.MULTILINE)
+        return stated[1] if stated else "not stated"
+    try:
+        about = metadata(model.replace("_", "-"))
+    except PackageNotFoundError:
+        return "see its page on the hub"
+    return about.get("License-Expression") or about.get("License") or "not stated"

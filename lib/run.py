@@ -19,15 +19,26 @@ import torch
 
 from lib.activations import activations, shuffled
 from lib.evidence import Evidence, Scores, TopImages, stream, watch
-from lib.explain import HYBRID, STEERING, TOP_K, Explainer, Method, kept, permuted_directions, random_directions
+from lib.explain import (
+    HYBRID,
+    NOTHING,
+    STEERING,
+    TOP_K,
+    Explainer,
+    Method,
+    kept,
+    permuted_directions,
+    permuted_evidence,
+    random_directions,
+)
 from lib.images import SceneImages, split
 from lib.judges.clip import OpenClip
 from lib.judges.scenes import SceneGenerator, SceneSegmenter
-from lib.metrics import SyntheticImages, score_table
+from lib.metrics import SyntheticImages, iou_score, score_table
 from lib.profile import Profile, ProfileError
 from lib.sae import SAETraining, TopKSAE, load_sae, quality, train_sae
 from lib.scenes.sampling import Mix
-from lib.store import ROOT, Stage, code, digest, files_digest, model_digest, write_atomically, write_json
+from lib.store import ROOT, Stage, code, digest, model_digest, write_atomically, write_json
 from lib.truth import MEASURES, Truth, TruthCounter
 from lib.vlm import VLM
 
@@ -54,6 +65,24 @@ class Run:
         self.profile, self.command = profile, command
         self.figures = ROOT / "figures" / profile.label
 
+    def variant(self, name: str) -> Run:
+        """The same computation with one of the profile's variants: another layer, another subject.
+
+        Raises
+        ------
+        ProfileError
+            If the profile has no such variant.
+        """
+        if name not in self.profile.variants:
+            raise ProfileError(
+                f"profile {self.profile.name} has no variant {name!r}: {', '.join(self.profile.variants)}"
+            )
+        return self.changed(self.profile.variants[name])
+
+    def changed(self, changes: dict[str, Any]) -> Run:
+        """The same computation with settings changed; stages that the change does not touch are shared."""
+        return Run(self.profile.variant(changes), self.command)
+
     # -- stages -----------------------------------------------------------------------------------
 
     def _stage(self, name: str, notebook: str, *depends: Any) -> Stage:
@@ -64,7 +93,7 @@ class Run:
     def sae_stage(self) -> Stage:
         """The dictionary, made by notebook 02."""
         p, subject = self.profile.as_dict(), self.profile.subject
-        images = {k: v for k, v in p["images"].items() if k not in ("explain", "evaluate")}
+        images = {k: v for k, v in p["images"].items() if k not in ("explain", "evaluate", "sizes")}
         model = model_digest(subject.model, subject.revision)
         source = code("scenes", "images", "vlm", "hooks", "activations", "sae")
         return self._stage("sae", "02", p["seed"], p["subject"], model, images, p["sae"], source)
@@ -87,12 +116,12 @@ class Run:
 
     @cached_property
     def score_stage(self) -> Stage:
-        """Scores, made by notebook 05. They depend on what was explained, not on where it came from."""
-        explained = files_digest((self.explanation_stage.need("test.parquet"),))
+        """Scores, made by notebook 05."""
         judge = model_digest(self.profile.score.clip)
         source = code("metrics", "judges", "truth", "run")
-        above = self.evidence_stage.folder.name
-        return self._stage("scores", "05", above, explained, self.profile.as_dict()["score"], judge, source)
+        above, explain = self.evidence_stage.folder.name, self.profile.explain
+        settings = {k: v for k, v in self.profile.as_dict()["score"].items() if k != "sentences"}
+        return self._stage("scores", "05", above, explain.k, settings, judge, source)
 
     # -- data and models --------------------------------------------------------------------------
 
@@ -183,7 +212,7 @@ class Run:
         return self.sae_report
 
     def gather_evidence(self) -> None:
-        """One pass over each set: top images of both, truth and negatives of the held-out one."""
+        """One pass over each set: top images of both and of smaller sets; truth and negatives of the held-out one."""
         m, batch = self.sae.encoder.out_features, self.profile.subject.batch
         patches = self.vlm.residual([self.sets["explain"][0]]).shape[1]
         for name in ("explain", "evaluate"):
@@ -192,7 +221,10 @@ class Run:
                 continue
             top = TopImages(m, KEEP, patches)
             if name == "explain":
-                watch(stream(self.vlm, self.sae, images, batch, name), top)
+                smaller = {n: TopImages(m, KEEP, patches, limit=n) for n in self.profile.images.sizes}
+                watch(stream(self.vlm, self.sae, images, batch, name), top, *smaller.values())
+                for n, part in smaller.items():
+                    part.result().save(self.evidence_stage.path(f"explain-{n}.safetensors"))
             else:
                 truth, scores = TruthCounter(m, images), Scores(m, self.negative_images)
                 watch(stream(self.vlm, self.sae, images, batch, name), top, truth, scores)
@@ -222,24 +254,34 @@ class Run:
             c.max_new_tokens,
         )
 
-    def control(self, kind: str, latents: list[int]) -> Explainer:
-        """An explainer that steers with ``random`` directions, or with ``permuted`` ones (appendix J)."""
-        own, seed = self.explainer.directions, self.profile.seed + 9
-        directions = random_directions(own, seed) if kind == "random" else permuted_directions(own, latents, seed)
-        return replace(self.explainer, directions=directions)
+    def control(self, kind: str, latents: list[int]) -> dict[str, Any]:
+        """What a control changes in the explainer (appendix J).
 
-    def explanations(self, method: Method, split_name: str = "test", control: str = "") -> pd.DataFrame:
-        """Explanations of the validation or test latents by a method; made once, then read."""
-        latents = self.latents[split_name]
-        explainer = self.control(control, latents) if control else self.explainer
-        name = f"{split_name}-{method.key}{'-' + control if control else ''}-{method.coefficient:g}.parquet"
-        return kept(
-            explainer,
-            latents,
-            method,
-            self.explanation_stage.path(name),
-            f"{control or split_name} {method.key} {method.coefficient:g}",
-        )
+        ``random``: random directions; ``permuted``: another latent's direction; ``images``: another
+        latent's images; ``both``: both from the same other latent, which is then all it explains.
+        """
+        own, seed = self.explainer, self.profile.seed + 9
+        directions = permuted_directions(own.directions, latents, seed)
+        evidence = permuted_evidence(own.evidence, latents, seed)
+        return {
+            "random": {"directions": random_directions(own.directions, seed)},
+            "permuted": {"directions": directions},
+            "images": {"evidence": evidence},
+            "both": {"directions": directions, "evidence": evidence},
+        }[kind]
+
+    def explanations(self, method: Method, latents: list[int], variation: str = "", **changes: Any) -> pd.DataFrame:
+        """Explanations of latents by a method; made once, then read.
+
+        Parameters
+        ----------
+        variation : name of what is changed, unique within this run; a column of the result.
+        changes : fields of the explainer that differ.
+        """
+        parts = [method.key, *([variation] if variation else []), f"{method.coefficient:g}", digest(latents)]
+        path = self.explanation_stage.path("-".join(parts).replace(" ", "_") + ".parquet")
+        table = kept(replace(self.explainer, **changes), latents, method, path, " ".join(parts[:-1]))
+        return table.assign(control=variation)
 
     def coefficients(self, method: Method) -> tuple[float, ...]:
         """The coefficients that are tried for a method."""
@@ -251,19 +293,46 @@ class Run:
         path = self.explanation_stage.need("coefficients.json")
         return json.loads(path.read_text())
 
-    def choose_coefficients(self, sweep: pd.DataFrame) -> dict[str, float]:
-        """Fix the coefficients from a table with columns ``method, coefficient, iou``; returns :attr:`chosen`."""
-        mean = sweep.groupby(["method", "coefficient"], sort=True).iou.mean()
-        best = {m.key: float(mean[m.key].idxmax()) for m in (*STEERING, *HYBRID)}
-        write_json(self.explanation_stage.path("coefficients.json"), best)
-        return best
+    def at_best(self, method: Method) -> Method:
+        """The method with the coefficient that was chosen for it, if it steers."""
+        return replace(method, coefficient=self.chosen[method.key]) if method.steer else method
 
-    def explain_all(self) -> pd.DataFrame:
-        """Explanations of the test latents by every method and control, at the chosen coefficients."""
-        steered = [replace(m, coefficient=self.chosen[m.key]) for m in (*STEERING, *HYBRID)]
-        jobs = [(m, "") for m in (Method("blank"), *TOP_K, *steered)]
-        jobs += [(m, control) for m in steered if m.evidence == "blank" for control in ("random", "permuted")]
-        tables = [self.explanations(m, "test", control).assign(control=control) for m, control in jobs]
+    def sweep(self, method: Method, variation: str = "", **changes: Any) -> pd.DataFrame:
+        """Explain the validation latents with every coefficient: ``method, coefficient, latent, iou, correctness``."""
+        rows = []
+        for coefficient in self.coefficients(method):
+            steered = replace(method, coefficient=coefficient)
+            table = self.explanations(steered, self.latents["validation"], variation, **changes)
+            for latent, text in zip(table.latent, table.explanation):
+                iou = iou_score(text, latent, self.evaluate_evidence, self.segmenter, self.profile.explain.k)
+                truth = self.truth.score(latent, text)
+                rows.append(
+                    {
+                        "method": method.key,
+                        "coefficient": coefficient,
+                        "latent": latent,
+                        "iou": iou,
+                        "correctness": truth,
+                    }
+                )
+        return pd.DataFrame(rows)
+
+    def choose_coefficients(self, methods: tuple[Method, ...] = (*STEERING, *HYBRID)) -> pd.DataFrame:
+        """Fix the coefficient of every steered method by the highest mean IoU; returns the whole sweep."""
+        table = pd.concat([self.sweep(m) for m in methods if m.steer], ignore_index=True)
+        write_json(self.explanation_stage.path("coefficients.json"), best_coefficients(table))
+        return table
+
+    def explain_all(
+        self,
+        methods: tuple[Method, ...] = (NOTHING, *TOP_K, *STEERING, *HYBRID),
+        controls: tuple[str, ...] = ("random", "permuted"),
+    ) -> pd.DataFrame:
+        """Explanations of the test latents by methods, and Steering's controls, at the chosen coefficients."""
+        test = self.latents["test"]
+        jobs = [(self.at_best(m), "") for m in methods]
+        jobs += [(m, c) for m, _ in jobs if m.family == "Steering" for c in controls]
+        tables = [self.explanations(m, test, c, **(self.control(c, test) if c else {})) for m, c in jobs]
         write_atomically(
             self.explanation_stage.path("test.parquet"),
             lambda path: pd.concat(tables, ignore_index=True).to_parquet(path, index=False),
@@ -273,6 +342,15 @@ class Run:
     def all_explanations(self) -> pd.DataFrame:
         """What :meth:`explain_all` has left."""
         return pd.read_parquet(self.explanation_stage.need("test.parquet"))
+
+    def results(self, methods: tuple[Method, ...]) -> pd.DataFrame:
+        """The whole way from dictionary to scores, without controls; what is there is read."""
+        if not self.explanation_stage.path("test.parquet").exists():
+            self.train_sae()
+            self.gather_evidence()
+            self.choose_coefficients(methods)
+            self.explain_all(methods, ())
+        return self.score_all()
 
     # -- scoring ----------------------------------------------------------------------------------
 
@@ -285,26 +363,35 @@ class Run:
     def synthetic(self) -> SyntheticImages:
         """Draws explanations and encodes the drawings."""
         generator = SceneGenerator(self.mix, self.profile.seed + 7)
-        return SyntheticImages(generator, self.profile.score.synthetic_images, self.vlm, self.sae)
+        cache = self.score_stage.path("synthetic.safetensors")
+        return SyntheticImages(generator, self.profile.score.synthetic_images, self.vlm, self.sae, cache)
 
     @cached_property
     def clip(self) -> OpenClip:
         """The CLIP judge."""
         return OpenClip(self.profile.score.clip)
 
+    @cached_property
+    def negatives(self) -> torch.Tensor:
+        """Image activation scores of the negative images, ``[n, latents]``."""
+        return torch.from_numpy(np.load(self.evidence_stage.need("negatives.npy")))
+
     def score_all(self) -> pd.DataFrame:
-        """All explanations with the four metrics and the truth; made once, then read."""
-        path = self.score_stage.path("test.parquet")
+        """All that :meth:`explain_all` has left, scored."""
+        return self.score(self.all_explanations())
+
+    def score(self, explained: pd.DataFrame) -> pd.DataFrame:
+        """Explanations with the four metrics and the truth; made once, then read."""
+        path = self.score_stage.path(f"{digest(explained.to_json())}.parquet")
         if not path.exists():
-            negatives = torch.from_numpy(np.load(self.evidence_stage.need("negatives.npy")))
             table = score_table(
-                self.all_explanations(),
+                explained,
                 evidence=self.evaluate_evidence,
                 images=self.sets["evaluate"],
                 k=self.profile.explain.k,
                 segmenter=self.segmenter,
                 synthetic=self.synthetic,
-                negatives=negatives,
+                negatives=self.negatives,
                 clip=self.clip,
             )
             for measure in MEASURES:
@@ -322,6 +409,12 @@ class Run:
             "interval; protocol: corrected (held-out images, failures scored as failures, AUROC per latent). "
             f"Coefficients in units of the mean norm: {', '.join(f'{m} {v:g}' for m, v in c.items())}."
         )
+
+
+def best_coefficients(sweep: pd.DataFrame) -> dict[str, float]:
+    """For each method the coefficient with the highest mean IoU."""
+    mean = sweep.groupby(["method", "coefficient"], sort=True).iou.mean()
+    return {method: float(mean[method].idxmax()) for method in dict.fromkeys(sweep.method)}
 
 
 def _save_array(path: Path, values: torch.Tensor) -> None:

@@ -1,10 +1,12 @@
-"""Means with their uncertainty."""
+"""Means with their uncertainty, the paper's tests (appendix C), and the paired ones beside them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,87 @@ def bootstrap(values: np.ndarray, seed: int = 0, draws: int = 2000) -> Estimate:
     return Estimate(float(values.mean()), float(low), float(high), len(values))
 
 
-def bootstrap_ratio(a: np.ndarray, b: np.ndarray, seed: int = 0, draws: int = 2000) -> Estimate:
-    """Ratio of two means over the same latents, with its 95 % interval (paired resampling)."""
-    a, b = np.asarray(a, float), np.asarray(b, float)
-    rows = np.random.default_rng(seed).integers(0, len(a), (draws, len(a)))
-    ratios = a[rows].mean(1) / np.maximum(b[rows].mean(1), 1e-12)
-    low, high = np.quantile(ratios, [0.025, 0.975])
-    return Estimate(float(a.mean() / b.mean()), float(low), float(high), len(a))
+def bootstrap_pairs(
+    statistic: Callable[..., float], *columns: np.ndarray, seed: int = 0, draws: int = 1000
+) -> Estimate:
+    """Any statistic of columns that belong together, row by row, with its 95 % interval (paired resampling).
+
+    Rows with a NaN in any column are left out.
+
+    Raises
+    ------
+    ValueError
+        If no row is left.
+    """
+    table = np.column_stack([np.asarray(c, float) for c in columns])
+    table = table[~np.isnan(table).any(1)]
+    if not len(table):
+        raise ValueError("no latent has a value in every column")
+    rng = np.random.default_rng(seed)
+    values = [statistic(*table[rng.integers(0, len(table), len(table))].T) for _ in range(draws)]
+    low, high = np.nanquantile(values, [0.025, 0.975])
+    return Estimate(float(statistic(*table.T)), float(low), float(high), len(table))
+
+
+def bootstrap_ratio(a: np.ndarray, b: np.ndarray) -> Estimate:
+    """Ratio of two means over the same latents, with its 95 % interval."""
+    return bootstrap_pairs(lambda x, y: x.mean() / max(y.mean(), 1e-12), a, b, draws=2000)
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> Estimate:
+    """Mean of ``a - b`` over the same latents, with its 95 % interval."""
+    return bootstrap(np.asarray(a, float) - np.asarray(b, float))
+
+
+def rank_correlation(a: np.ndarray, b: np.ndarray) -> Estimate:
+    """Spearman's correlation with its 95 % interval; 0 where one side is constant."""
+
+    def rho(x: np.ndarray, y: np.ndarray) -> float:
+        x, y = stats.rankdata(x), stats.rankdata(y)
+        return float(np.corrcoef(x, y)[0, 1]) if x.std() and y.std() else 0.0
+
+    return bootstrap_pairs(rho, a, b)
+
+
+def normality(values: np.ndarray) -> float:
+    """p-value of the Shapiro-Wilk test that values are normally distributed."""
+    return float(stats.shapiro(values).pvalue)
+
+
+def mann_whitney(a: np.ndarray, b: np.ndarray) -> float:
+    """p-value of the paper's test that ``a`` is stochastically greater than ``b``; pairs are ignored."""
+    return float(stats.mannwhitneyu(a, b, alternative="greater").pvalue)
+
+
+def wilcoxon(a: np.ndarray, b: np.ndarray) -> float:
+    """Two-sided p-value of the signed-rank test over the same latents; 1 if nothing differs."""
+    if np.array_equal(a, b):
+        return 1.0
+    return float(stats.wilcoxon(a, b, zero_method="zsplit").pvalue)
+
+
+def holm(p: Sequence[float]) -> np.ndarray:
+    """p-values corrected for their number by Holm's step-down method: ``[n]``, in the order given."""
+    p = np.asarray(p, float)
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    out = np.empty_like(p)
+    out[order] = np.minimum(stepped, 1)
+    return out
+
+
+def rank_vote(scores: np.ndarray, seed: int = 0) -> np.ndarray:
+    """The candidate with the lowest mean rank over metrics, for every latent (section 5.3).
+
+    Parameters
+    ----------
+    scores : ``[latents, candidates, metrics]``, higher is better; equal scores share a mean rank.
+    seed : of the choice between candidates whose mean ranks tie.
+
+    Returns
+    -------
+    Index of the winner, ``[latents]``.
+    """
+    ranks = stats.rankdata(-scores, axis=1).mean(2)  # [latents, candidates]
+    ties = np.isclose(ranks, ranks.min(1, keepdims=True))
+    return np.where(ties, np.random.default_rng(seed).random(ranks.shape), -1).argmax(1)

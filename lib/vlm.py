@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from lib.hooks import Intervention, edit, read_up_to
 from lib.store import ROOT, model_digest
@@ -83,7 +82,7 @@ class VLM:
         self.layer = layers[layer]
         self.processor.tokenizer.padding_side = "left"  # answers start where prompts end
         self._whole = {name: False for name in SPLITTING if hasattr(processor.image_processor, name)}
-        self._extra_tokens: int | None = None
+        self._tokens: int | None = None
 
     @classmethod
     def load(cls, model_id: str, layer: int, revision: str | None = None, dtype: str = "float32") -> VLM:
@@ -96,6 +95,9 @@ class VLM:
         """
         if model_id.startswith(("data/", ".", "/")) and not (ROOT / model_id).is_dir():
             raise FileNotFoundError(f"no model in {model_id}; ./run_all.sh --from-scratch trains the desk models")
+        # Takes seconds, and a notebook that reads results needs no model.
+        from transformers import AutoModelForImageTextToText, AutoProcessor
+
         source = str(ROOT / model_id) if (ROOT / model_id).is_dir() else model_id
         model = AutoModelForImageTextToText.from_pretrained(source, revision=revision, dtype=getattr(torch, dtype))
         processor = AutoProcessor.from_pretrained(source, revision=revision)
@@ -106,6 +108,11 @@ class VLM:
     def width(self) -> int:
         """Width of the encoder's residual stream."""
         return self.model.config.vision_config.hidden_size
+
+    def pixels(self, images: Sequence[Image.Image]) -> Tensor:
+        """What the encoder is given, one row per image: ``[n_images, 3, height, width]``."""
+        made = self.processor.image_processor(images=list(images), return_tensors="pt", **self._whole)
+        return made["pixel_values"].to(self.model.device, self.model.dtype)
 
     @torch.inference_mode()
     def residual(self, images: Sequence[Image.Image], change: Intervention | None = None) -> Tensor:
@@ -118,26 +125,27 @@ class VLM:
         ValueError
             If the processor makes several rows of an image.
         """
-        pixels = self.processor.image_processor(images=list(images), return_tensors="pt", **self._whole)["pixel_values"]
-        pixels = pixels.to(self.model.device, self.model.dtype)
         with edit(self.layer, change) if change else nullcontext(), read_up_to(self.layer) as seen:
-            self.model.get_image_features(pixel_values=pixels)
+            self.model.get_image_features(pixel_values=self.pixels(images))
         if len(seen[0]) != len(images):
             raise ValueError(
                 f"{len(images)} images became {len(seen[0])} rows in the encoder: each image must be one row; switch "
                 "off image splitting (do_image_splitting, crop_to_patches, pan and scan) in the processor"
             )
-        tokens = seen[0].shape[1]
-        # A grid of patches is square; what is left over are class tokens, which stand in front.
-        self._extra_tokens = tokens - math.isqrt(tokens) ** 2
-        return seen[0][:, self._extra_tokens :].float()
+        self._tokens = seen[0].shape[1]
+        return seen[0][:, self.extra_tokens :].float()
+
+    @property
+    def tokens(self) -> int:
+        """Positions of the encoder per image, the class token included."""
+        if self._tokens is None:
+            self.residual([Image.new("RGB", (224, 224), "white")])
+        return self._tokens
 
     @property
     def extra_tokens(self) -> int:
         """Tokens that precede the patches in the encoder: 1 for InternVL's class token, else 0."""
-        if self._extra_tokens is None:
-            self.residual([Image.new("RGB", (224, 224), "white")])
-        return self._extra_tokens
+        return self.tokens - math.isqrt(self.tokens) ** 2  # a grid of patches is square
 
     def positions(self, patches: Tensor) -> Tensor:
         """From patches ``[n_images, patches]`` bool to encoder positions ``[n_images, tokens]``.

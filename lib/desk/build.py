@@ -204,6 +204,9 @@ def subject_facts(recipe: Recipe, model, proc, encoder_log: list[dict], explaine
         if tongue.joint
         else f"cached encoder features with Gaussian noise of up to {tongue.noise:g} standard deviations"
     )
+    minutes = f"{explainer_log[-1]['seconds'] / 60:.0f}"
+    if eye is not None:
+        minutes = f"{encoder_log[-1]['seconds'] / 60:.0f} (encoder) + {minutes} (language model)"
     return {
         "class": f"`{type(model).__name__}`, `{type(proc).__name__}`",
         "encoder": f"`{type(tower).__name__}`, {len(vision_layers(model))} layers, "
@@ -213,8 +216,7 @@ def subject_facts(recipe: Recipe, model, proc, encoder_log: list[dict], explaine
         "encoder trained on": seen,
         "language model trained on": f"{tongue.steps * tongue.batch:,} questions about {how}: captions, the main "
         "thing, what highlighted views share. Never on steered activations",
-        "training time": f"{encoder_log[-1]['seconds'] / 60:.0f} + {explainer_log[-1]['seconds'] / 60:.0f} minutes "
-        f"with {torch.get_num_threads()} CPU threads, encoder and language model",
+        "training time": f"{minutes} minutes on {torch.get_num_threads()} CPU threads",
         "objects": f"{len(OBJECTS)} in {len(set(CATEGORY_OF.values()))} categories",
     }
 
@@ -257,7 +259,8 @@ def _publish(fresh: Path, folder: Path, *done: Path) -> None:
         shutil.rmtree(folder)
     staged.rename(folder)
     for path in (fresh, *done):
-        shutil.rmtree(path)
+        if path.exists():  # a subject with another's encoder has no checkpoint of its own
+            shutil.rmtree(path)
 
 
 def build_all() -> None:

@@ -27,6 +27,18 @@ class SceneSegmenter:
 
 
 @dataclass(frozen=True)
+class FirstElement:
+    """A segmenter that stops at the first thing that a text names, as the published protocol does."""
+
+    segmenter: SceneSegmenter
+
+    def segment(self, text: str, image: int) -> np.ndarray:
+        """Pixels of ``image`` that show the first element of ``text``: ``[H, W]`` bool."""
+        named = read(text).elements
+        return self.segmenter.segment(named[0].phrase if named else "", image)
+
+
+@dataclass(frozen=True)
 class SceneGenerator:
     """Draws scenes of what a text names.
 
