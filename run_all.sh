@@ -17,7 +17,7 @@ usage: ./run_all.sh [test] [options]
   --set key=value                 change a setting: --set sae.latents=256 (repeatable)
   --in-place                      also write outputs back into notebooks/, as they are committed
   --force                         run notebooks that are up to date, too
-  --from-scratch                  first train the desk models anew (about two hours)
+  --from-scratch                  first train the desk models anew (about four hours)
   --help                          this text
 
 The active Python environment is used if it has what environment.yml pins; otherwise a .venv is made.

@@ -7,6 +7,7 @@ the tests compare with. The paper's estimate, 2 x parameters x tokens (Kaplan et
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import pandas as pd
@@ -72,8 +73,9 @@ class Shape:
     def see(self, layers: int | None = None) -> int:
         """One image through the encoder, up to ``layers`` layers."""
         d, n = self.vision_width, self.tokens
+        patches = math.isqrt(n) ** 2  # a class token is not made of pixels
         block = 2 * n * (4 * d * d + 2 * d * self.vision_mlp) + 4 * n * n * d  # products, then attention
-        return 2 * n * self.pixels * d + (self.vision_layers if layers is None else layers) * block
+        return 2 * patches * self.pixels * d + (self.vision_layers if layers is None else layers) * block
 
     def project(self) -> int:
         """Soft tokens of one image."""

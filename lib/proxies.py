@@ -53,7 +53,7 @@ def within(scored: pd.DataFrame, methods: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def failures(scored: pd.DataFrame, methods: list[str], each: int = 2) -> pd.DataFrame:
+def failures(scored: pd.DataFrame, methods: list[str], each: int = 1) -> pd.DataFrame:
     """The explanations that each proxy overrates and underrates the most, by ranks; a latent once per proxy."""
     own = scored[scored.method.isin(methods)].reset_index(drop=True)
     truth = rankdata(own.correctness) / len(own)

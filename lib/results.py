@@ -213,7 +213,7 @@ def evidence_sheet(run: Run, found: pd.DataFrame, what: str = "share", held_out:
         (run.evaluate_evidence, run.sets["evaluate"]) if held_out else (run.explain_evidence, run.sets["explain"])
     )
     fig, axes = plt.subplots(
-        len(found), k + 1, figsize=(9, 0.95 * len(found)), width_ratios=[1] * k + [5], squeeze=False
+        len(found), k + 1, figsize=(9, 0.95 * len(found)), width_ratios=[1] * k + [4.2], squeeze=False
     )
     for row, item in zip(axes, found.itertuples()):
         for axis in row:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lib.desk import internvl
 from lib.desk.encoder import EncoderRecipe, PatchReader
 from lib.desk.gemma3 import build, processor
 from lib.images import SceneImages
@@ -32,3 +33,11 @@ def tiny_sae() -> TopKSAE:
 @pytest.fixture(scope="session")
 def pictures() -> SceneImages:
     return SceneImages(seed=5, start=0, n=20)
+
+
+@pytest.fixture(scope="session")
+def tiny_internvl() -> VLM:
+    """A random InternVL of real classes: a class token in front of the patches."""
+    torch.manual_seed(0)
+    vision = internvl.vision(32, 3, 2)
+    return VLM(internvl.build(vision, width=32, layers=2, heads=2), internvl.processor(), 1, "tiny-internvl@test")

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from PIL import Image
 
 from lib import prompts
 from lib.hooks import Intervention, capture, edit
@@ -65,8 +66,8 @@ def test_a_class_token_is_found_dropped_and_never_steered_as_a_patch(tiny_vlm, p
 def test_an_image_that_becomes_several_rows_is_refused(tiny_vlm, pictures, monkeypatch):
     split = tiny_vlm.processor.image_processor
 
-    def twice(images, return_tensors):
-        return split(images=[*images, *images], return_tensors=return_tensors)
+    def twice(images, **kwargs):
+        return split(images=[*images, *images], **kwargs)
 
     monkeypatch.setattr(tiny_vlm.processor, "image_processor", twice)
     with pytest.raises(ValueError, match="2 images became 4 rows"):
@@ -141,3 +142,34 @@ def test_layers_are_found_or_the_error_names_the_lists(tiny_vlm):
         vision_layers(torch.nn.ModuleDict({"model": torch.nn.ModuleDict({"layers": torch.nn.ModuleList()})}))
     with pytest.raises(IndexError, match="choose 0 to 2"):
         VLM(tiny_vlm.model, tiny_vlm.processor, 3, "x")
+
+
+def test_internvl_answers_a_batch_as_it_answers_each_alone(tiny_internvl):
+    shots = [Image.new("RGB", (80, 60), c) for c in ("red", "green", "blue")]
+    questions = [Question((shots[0],), prompts.STEERING), Question((shots[1], shots[2]), prompts.STEERING)]
+    assert tiny_internvl.answer(questions, 6) == [tiny_internvl.answer([q], 6)[0] for q in questions]
+
+
+def test_internvl_hybrid_positions_leave_the_class_token_alone(tiny_internvl):
+    vlm = tiny_internvl
+    image = Image.new("RGB", (96, 96), "red")
+    patches = torch.zeros(1, 64, dtype=torch.bool)
+    patches[0, 5] = True
+    where = vlm.positions(patches)
+    assert vlm.extra_tokens == 1 and where.shape == (1, 65) and where.nonzero().tolist() == [[0, 6]]
+    push = Intervention(torch.full((1, 32), 3.0), "add", where)
+    moved = (vlm.residual([image], push) - vlm.residual([image])).abs().sum(-1)[0]
+    assert moved.nonzero().flatten().tolist() == [5]  # the patch meant, not its neighbour
+
+
+def test_internvl_steering_one_image_changes_its_prompt_alone(tiny_internvl):
+    vlm = tiny_internvl
+    white = Image.new("RGB", (96, 96), "white")
+    vectors = torch.zeros(3, 32)
+    vectors[1] = 50 * torch.randn(32, generator=torch.Generator().manual_seed(2))
+    with capture(vlm.model.model.multi_modal_projector) as plain:
+        vlm.answer([Question((white,), prompts.STEERING)] * 3, 1)
+    with capture(vlm.model.model.multi_modal_projector) as steered:
+        vlm.answer([Question((white,), prompts.STEERING)] * 3, 1, Intervention(vectors))
+    changed = (plain[0] - steered[0]).abs().amax((1, 2))
+    assert changed[0] == changed[2] == 0 and changed[1] > 0.01

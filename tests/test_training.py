@@ -1,22 +1,24 @@
 """Training resumes, and the recipe for the shipped models runs from end to end."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from lib import prompts
 from lib.desk import clip_judge
-from lib.desk.build import build_judge, build_subject
-from lib.desk.encoder import OCCLUDED, EncoderRecipe, augment, batch
+from lib.desk.build import MODELS, Recipe, build_judge, build_subject
+from lib.desk.encoder import FAMILIES, OCCLUDED, EncoderRecipe, augment, batch
 from lib.desk.explainer import ExplainerRecipe, shared
 from lib.desk.views import layout, main_element, region, view
 from lib.judges.clip import OpenClip
 from lib.scenes.catalogue import ATOM_INDEX, ATOMS, elements
 from lib.scenes.drawing import Layout, Placed, draw
 from lib.scenes.sampling import scenes
-from lib.training import fit
+from lib.training import fit, optimisers
 from lib.vlm import VLM, Question
 
 
@@ -110,15 +112,17 @@ def test_views_show_the_element():
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """Both models by the real recipe, made tiny."""
+    """All kinds of model by the real recipes, made tiny."""
     folder = tmp_path_factory.mktemp("models")
-    build_subject(
-        folder / "subject",
-        folder / "work",
-        EncoderRecipe(width=32, layers=2, heads=2, steps=3, batch=4),
-        ExplainerRecipe(width=32, layers=1, heads=2, steps=4, batch=4, scenes=8, views=1),
-        measure=12,
-    )
+    tongue = ExplainerRecipe(width=32, layers=1, heads=2, steps=4, batch=4, scenes=8, views=1)
+    eye = EncoderRecipe(width=32, layers=2, heads=2, steps=3, batch=4)
+    recipes = {
+        "subject": Recipe("A", tongue, eye),
+        "joint": Recipe("B", replace(tongue, joint=True), replace(eye, family="internvl")),
+        "small": Recipe("A with another language model", replace(tongue, steps=2)),
+    }
+    for name, recipe in recipes.items():
+        build_subject(name, recipe, folder, folder / "work", measure=12)
     build_judge(
         folder / "judge",
         folder / "work",
@@ -136,8 +140,31 @@ def test_the_recipe_builds_a_subject_that_loads_as_gemma_does(built):
     assert len(VLM(model, processor, 0, "x").answer([Question((scene.image,), prompts.DESCRIBE)], 3)) == 1
 
 
+def test_joint_training_moves_the_encoder_and_the_class_is_internvl(built):
+    model = AutoModelForImageTextToText.from_pretrained(built / "joint")
+    processor = AutoProcessor.from_pretrained(built / "joint")
+    assert (
+        type(model).__name__ == "InternVLForConditionalGeneration" and type(processor).__name__ == "InternVLProcessor"
+    )
+    assert VLM(model, processor, 0, "x").extra_tokens == 1
+    frozen = FAMILIES["gemma3"].build(FAMILIES["gemma3"].vision(32, 2, 2), 32, 1, 2)
+    assert not any(p.requires_grad for p in frozen.model.vision_tower.parameters())
+
+
+def test_another_language_model_shares_the_shipped_encoder(built):
+    weights = [load_file(folder / "model.safetensors") for folder in (built / "small", MODELS / "subject-a")]
+    tower = [name for name in weights[0] if "vision_tower" in name]
+    assert tower and all(torch.equal(weights[0][name], weights[1][name]) for name in tower)
+
+
+def test_a_slower_part_learns_more_slowly():
+    model = torch.nn.ModuleDict({"eye": torch.nn.Linear(2, 2), "tongue": torch.nn.Linear(2, 2)})
+    factors = {g["factor"]: len(g["params"]) for o in optimisers(model, 1e-3, {"eye": 0.1}) for g in o.param_groups}
+    assert factors == {0.1: 2, 1.0: 2}
+
+
 def test_cards_carry_measured_numbers(built):
-    for name in ("subject", "judge"):
+    for name in ("subject", "joint", "small", "judge"):
         text = (built / name / "README.md").read_text()
         quality = json.loads((built / name / "training.json").read_text())["quality"]
         for what, e in quality.items():

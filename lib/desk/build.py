@@ -216,7 +216,7 @@ def subject_facts(recipe: Recipe, model, proc, encoder_log: list[dict], explaine
         "encoder trained on": seen,
         "language model trained on": f"{tongue.steps * tongue.batch:,} questions about {how}: captions, the main "
         "thing, what highlighted views share. Never on steered activations",
-        "training time": f"{minutes} minutes on {torch.get_num_threads()} CPU threads",
+        "training time": f"{minutes} minutes on a CPU with two cores",
         "objects": f"{len(OBJECTS)} in {len(set(CATEGORY_OF.values()))} categories",
     }
 
