@@ -11,7 +11,7 @@ from PIL import Image
 
 from lib.bias import background_latents, evidence_of, names_object
 from lib.evidence import Evidence
-from lib.explain import HYBRID, STEERING, TOP_K, Explainer, Method
+from lib.explain import HYBRID, NOTHING, STEERING, TOP_K, Explainer, Method
 from lib.images import BLANK
 from lib.run import Run, best_coefficients
 from lib.vlm import VLM
@@ -39,17 +39,18 @@ def language_model(run: Run, name: str) -> VLM:
 
 
 def by_language_model(run: Run, latents: list[int]) -> pd.DataFrame:
-    """Steering and Top-k by every explainer of the profile, scored; column ``control`` names it.
+    """Steering and Top-k by every explainer of the profile, scored; column ``explainer`` names it.
 
     The coefficient is chosen anew for each, on validation latents.
     """
     tables = []
-    for name in run.profile.explainers:
-        changes = {"vlm": language_model(run, name)}
-        best = best_coefficients(run.sweep(STEERING[0], f"lm {name}", **changes))
+    for name, model in run.profile.explainers.items():
+        own = model == run.profile.subject.model
+        variation, changes = ("", {}) if own else (f"lm {name}", {"vlm": language_model(run, name)})
+        best = best_coefficients(run.sweep(STEERING[0], variation, **changes))
         steering = replace(STEERING[0], coefficient=best[STEERING[0].key])
-        for method in (Method("blank"), steering, TOP_K[0]):
-            tables.append(run.explanations(method, latents, f"lm {name}", **changes))
+        for method in (NOTHING, steering, TOP_K[0]):
+            tables.append(run.explanations(method, latents, variation, **changes).assign(explainer=name))
     return run.score(pd.concat(tables, ignore_index=True))
 
 
@@ -57,20 +58,21 @@ def by_set_size(run: Run, latents: list[int], methods: tuple[Method, ...] = (TOP
     """Methods with the top images of smaller sets, scored; column ``images`` is the set's size."""
     tables = []
     for n in (*run.profile.images.sizes, run.profile.images.explain):
-        whole = n == run.profile.images.explain
-        path = run.evidence_stage.need("explain.safetensors" if whole else f"explain-{n}.safetensors")
+        variation, changes = "", {}
+        if n != run.profile.images.explain:
+            path = run.evidence_stage.need(f"explain-{n}.safetensors")
+            variation, changes = f"images {n}", {"evidence": Evidence.load(path)}
         for method in map(run.at_best, methods):
-            made = run.explanations(method, latents, f"images {n}", evidence=Evidence.load(path))
-            tables.append(made.assign(images=n))
+            tables.append(run.explanations(method, latents, variation, **changes).assign(images=n))
     return run.score(pd.concat(tables, ignore_index=True))
 
 
 def by_k(run: Run, latents: list[int], method: Method = TOP_K[0]) -> pd.DataFrame:
     """A method with other numbers of top images, scored; column ``k``."""
-    tables = [
-        run.explanations(run.at_best(method), latents, f"k {k}", k=k).assign(k=k)
-        for k in sorted({*run.profile.study.k, run.profile.explain.k})
-    ]
+    tables = []
+    for k in sorted({*run.profile.study.k, run.profile.explain.k}):
+        variation, changes = ("", {}) if k == run.profile.explain.k else (f"k {k}", {"k": k})
+        tables.append(run.explanations(run.at_best(method), latents, variation, **changes).assign(k=k))
     return run.score(pd.concat(tables, ignore_index=True))
 
 
@@ -85,8 +87,9 @@ def by_base_image(run: Run, latents: list[int]) -> pd.DataFrame:
     """Steering on different empty pictures, both kinds of intervention, scored; columns ``base``, ``steer``."""
     tables = []
     for base, picture in base_images(run.profile.seed).items():
+        variation, changes = ("", {}) if base == "white" else (f"base {base}", {"blank": picture})
         for method in STEERING:
-            made = run.explanations(run.at_best(method), latents, f"base {base}", blank=picture)
+            made = run.explanations(run.at_best(method), latents, variation, **changes)
             tables.append(made.assign(base=base, steer=method.steer))
     return run.score(pd.concat(tables, ignore_index=True))
 
@@ -155,6 +158,6 @@ def no_intervention(run: Run) -> pd.DataFrame:
         vlm = language_model(run, name)
         for base, picture in base_images(run.profile.seed).items():
             explainer: Explainer = replace(run.explainer, vlm=vlm, blank=picture)
-            said = explainer.explain([0], Method("blank")).explanation.iloc[0]
+            said = explainer.explain([0], NOTHING).explanation.iloc[0]
             rows.append({"explainer": name, "picture": base, "says": said})
     return pd.DataFrame(rows)

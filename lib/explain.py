@@ -161,11 +161,14 @@ def _batches(latents: Sequence[int], size: int) -> Iterator[Sequence[int]]:
 def kept(
     explainer: Explainer, latents: Sequence[int], method: Method, path: Path, desc: str | None = None
 ) -> pd.DataFrame:
-    """Explain, or read what an earlier run has left at ``path`` (Parquet)."""
-    if not path.exists():
-        table = explainer.explain(latents, method, desc)
-        write_atomically(path, lambda target: table.to_parquet(target, index=False))
-    return pd.read_parquet(path)
+    """Explain, or read what earlier calls have left at ``path`` (Parquet); what is missing is added to it."""
+    known = pd.read_parquet(path) if path.exists() else None
+    new = [i for i in latents if known is None or i not in set(known.latent)]
+    if new:
+        made = explainer.explain(new, method, desc)
+        known = made if known is None else pd.concat([known, made], ignore_index=True)
+        write_atomically(path, lambda target: known.to_parquet(target, index=False))
+    return known.set_index("latent").loc[list(latents)].reset_index()
 
 
 def random_directions(directions: Tensor, seed: int) -> Tensor:

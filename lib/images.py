@@ -59,7 +59,7 @@ class SceneImages(Sequence):
         return range(self.start, self.start + self.n)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=20_000)  # the sets of a desk run, below a gigabyte
 def _scene(seed: int, index: int, mix: Mix) -> Scene:
     return next(scenes(1, seed, mix, index))
 

@@ -131,7 +131,7 @@ def score_table(
 
     Parameters
     ----------
-    explanations : from :meth:`lib.explain.Explainer.explain`.
+    explanations : a table with columns ``latent`` and ``explanation``.
     evidence, images : top images of the *evaluation* set, and that set.
     k : held-out top images used (5 in the paper).
     segmenter, synthetic, clip : the judges.

@@ -42,6 +42,7 @@ from lib.store import ROOT, Stage, code, digest, model_digest, write_atomically,
 from lib.truth import MEASURES, Truth, TruthCounter
 from lib.vlm import VLM
 
+PERMUTED = ("permuted", "images", "both")  # controls in which latents swap directions, images, or both
 KEEP = 10  # top images kept per latent; up to as many can be shown
 
 
@@ -214,11 +215,11 @@ class Run:
     def gather_evidence(self) -> None:
         """One pass over each set: top images of both and of smaller sets; truth and negatives of the held-out one."""
         m, batch = self.sae.encoder.out_features, self.profile.subject.batch
-        patches = self.vlm.residual([self.sets["explain"][0]]).shape[1]
         for name in ("explain", "evaluate"):
             images, path = self.sets[name], self.evidence_stage.path(f"{name}.safetensors")
             if path.exists():
                 continue
+            patches = self.vlm.residual([images[0]]).shape[1]
             top = TopImages(m, KEEP, patches)
             if name == "explain":
                 smaller = {n: TopImages(m, KEEP, patches, limit=n) for n in self.profile.images.sizes}
@@ -271,31 +272,36 @@ class Run:
         }[kind]
 
     def explanations(self, method: Method, latents: list[int], variation: str = "", **changes: Any) -> pd.DataFrame:
-        """Explanations of latents by a method; made once, then read.
+        """Explanations of latents by a method; each is made once, then read.
 
         Parameters
         ----------
-        variation : name of what is changed, unique within this run; a column of the result.
+        variation : name of what is changed, unique within this run; column ``control`` of the result.
         changes : fields of the explainer that differ.
         """
-        parts = [method.key, *([variation] if variation else []), f"{method.coefficient:g}", digest(latents)]
-        path = self.explanation_stage.path("-".join(parts).replace(" ", "_") + ".parquet")
-        table = kept(replace(self.explainer, **changes), latents, method, path, " ".join(parts[:-1]))
+        parts = [method.key, *([variation] if variation else []), f"{method.coefficient:g}"]
+        among = [digest(latents)] if variation in PERMUTED else []  # who gets whose depends on all of them
+        path = self.explanation_stage.path("-".join(parts + among).replace(" ", "_") + ".parquet")
+        table = kept(replace(self.explainer, **changes), latents, method, path, " ".join(parts))
         return table.assign(control=variation)
 
     def coefficients(self, method: Method) -> tuple[float, ...]:
         """The coefficients that are tried for a method."""
         return self.profile.explain.steering if method in STEERING else self.profile.explain.hybrid
 
-    @cached_property
+    @property
     def chosen(self) -> dict[str, float]:
-        """The coefficient of each steered method: the one with the highest mean IoU on validation latents."""
-        path = self.explanation_stage.need("coefficients.json")
-        return json.loads(path.read_text())
+        """The coefficients chosen so far: for each method the one with the highest IoU on validation latents."""
+        path = self.explanation_stage.path
+        keys = [m.key for m in (*STEERING, *HYBRID) if path(f"coefficient-{m.key}.json").exists()]
+        return {key: json.loads(path(f"coefficient-{key}.json").read_text()) for key in keys}
 
     def at_best(self, method: Method) -> Method:
         """The method with the coefficient that was chosen for it, if it steers."""
-        return replace(method, coefficient=self.chosen[method.key]) if method.steer else method
+        if not method.steer:
+            return method
+        path = self.explanation_stage.need(f"coefficient-{method.key}.json")
+        return replace(method, coefficient=json.loads(path.read_text()))
 
     def sweep(self, method: Method, variation: str = "", **changes: Any) -> pd.DataFrame:
         """Explain the validation latents with every coefficient: ``method, coefficient, latent, iou, correctness``."""
@@ -320,7 +326,8 @@ class Run:
     def choose_coefficients(self, methods: tuple[Method, ...] = (*STEERING, *HYBRID)) -> pd.DataFrame:
         """Fix the coefficient of every steered method by the highest mean IoU; returns the whole sweep."""
         table = pd.concat([self.sweep(m) for m in methods if m.steer], ignore_index=True)
-        write_json(self.explanation_stage.path("coefficients.json"), best_coefficients(table))
+        for key, coefficient in best_coefficients(table).items():
+            write_json(self.explanation_stage.path(f"coefficient-{key}.json"), coefficient)
         return table
 
     def explain_all(
@@ -344,13 +351,14 @@ class Run:
         return pd.read_parquet(self.explanation_stage.need("test.parquet"))
 
     def results(self, methods: tuple[Method, ...]) -> pd.DataFrame:
-        """The whole way from dictionary to scores, without controls; what is there is read."""
-        if not self.explanation_stage.path("test.parquet").exists():
-            self.train_sae()
-            self.gather_evidence()
-            self.choose_coefficients(methods)
-            self.explain_all(methods, ())
-        return self.score_all()
+        """The whole way from dictionary to scores for some methods, without controls; what is there is read."""
+        self.train_sae()
+        self.gather_evidence()
+        new = tuple(m for m in methods if m.steer and m.key not in self.chosen)
+        if new:
+            self.choose_coefficients(new)
+        tables = [self.explanations(self.at_best(m), self.latents["test"]) for m in methods]
+        return self.score(pd.concat(tables, ignore_index=True))
 
     # -- scoring ----------------------------------------------------------------------------------
 
@@ -381,11 +389,17 @@ class Run:
         return self.score(self.all_explanations())
 
     def score(self, explained: pd.DataFrame) -> pd.DataFrame:
-        """Explanations with the four metrics and the truth; made once, then read."""
-        path = self.score_stage.path(f"{digest(explained.to_json())}.parquet")
-        if not path.exists():
+        """Explanations with the four metrics and the truth.
+
+        A score depends on the latent and the words alone, so each pair is scored once, whoever said it.
+        """
+        path, names = self.score_stage.path("scores.parquet"), ["latent", "explanation"]
+        known = pd.read_parquet(path) if path.exists() else pd.DataFrame(columns=names)
+        wanted = explained[names].drop_duplicates()
+        new = wanted[~pd.MultiIndex.from_frame(wanted).isin(pd.MultiIndex.from_frame(known[names]))]
+        if len(new):
             table = score_table(
-                explained,
+                new,
                 evidence=self.evaluate_evidence,
                 images=self.sets["evaluate"],
                 k=self.profile.explain.k,
@@ -395,11 +409,11 @@ class Run:
                 clip=self.clip,
             )
             for measure in MEASURES:
-                table[measure] = [
-                    self.truth.score(i, text, measure) for i, text in zip(table.latent, table.explanation)
-                ]
-            write_atomically(path, lambda target: table.to_parquet(target, index=False))
-        return pd.read_parquet(path)
+                pairs = zip(table.latent, table.explanation)
+                table[measure] = [self.truth.score(latent, text, measure) for latent, text in pairs]
+            known = pd.concat([known, table], ignore_index=True) if len(known) else table
+            write_atomically(path, lambda target: known.to_parquet(target, index=False))
+        return explained.merge(known, on=names, how="left", validate="many_to_one")
 
     def table_note(self, scored: pd.DataFrame) -> str:
         """What stands under a table of scores: protocol, numbers, coefficients."""

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from lib import prompts
 from lib.evidence import TopImages, stream, watch
@@ -182,3 +183,19 @@ def test_names():
 )
 def test_completions_are_cleaned_but_not_lower_cased(raw, clean):
     assert prompts.clean(raw) == clean
+
+
+def test_only_what_is_missing_is_explained(explainer, evidence, tmp_path):
+    latents, method, path = busy(evidence), Method("blank", "add", 2.0), tmp_path / "a.parquet"
+    kept(explainer, latents[:3], method, path)
+    again = kept(explainer, latents[4:0:-1], method, path)
+    assert again.latent.tolist() == latents[4:0:-1]  # in the order asked for
+    assert len(explainer.vlm.asked) == 5 and len(pd.read_parquet(path)) == 5
+    kept(explainer, latents[:5], method, path)
+    assert len(explainer.vlm.asked) == 5
+
+
+def test_another_blank_image_is_what_steering_looks_at(explainer, evidence):
+    black = Image.new("RGB", (224, 224), "black")
+    replace(explainer, blank=black).explain(busy(evidence)[:2], Method("blank", "add", 2.0))
+    assert all(q.images == (black,) for q in explainer.vlm.asked)
