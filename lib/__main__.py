@@ -68,7 +68,9 @@ def key(notebook: Path, profile: profiles.Profile) -> str:
     before = [path for path in notebooks().values() if path.name <= notebook.name]
     cells = [(c.cell_type, c.source) for path in before for c in nbformat.read(path, 4).cells]
     library = files_digest((ROOT / "lib", ROOT / "data" / "paper"))
-    models = [model_digest(profile.subject.model, profile.subject.revision), model_digest(profile.score.clip)]
+    models = [model_digest(profile.subject.model, profile.subject.revision)]
+    others = [changes["subject.model"] for changes in profile.variants.values() if "subject.model" in changes]
+    models += [model_digest(m) for m in (profile.score.clip, *profile.explainers.values(), *others)]
     return digest(cells, library, profile.as_dict(), models)
 
 

@@ -112,8 +112,8 @@ class Run:
     def explanation_stage(self) -> Stage:
         """Explanations and chosen coefficients, made by notebook 04."""
         source = code("explain", "prompts", "overlay", "metrics", "judges", "run")
-        above = self.evidence_stage.folder.name
-        return self._stage("explanations", "02", above, self.profile.as_dict()["explain"], source)
+        above, others = self.evidence_stage.folder.name, map(model_digest, self.profile.explainers.values())
+        return self._stage("explanations", "02", above, self.profile.as_dict()["explain"], *others, source)
 
     @cached_property
     def score_stage(self) -> Stage:
