@@ -141,8 +141,8 @@ def dose_effects(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def step_effects(scored: pd.DataFrame, sizes: list[str]) -> pd.DataFrame:
-    """Each step from one size of language model to the next, by method and metric."""
-    steps = list(zip(sizes[1:], sizes))
+    """Each step from one size of language model to the next, and the whole way, by method and metric."""
+    steps = list(dict.fromkeys([*zip(sizes[1:], sizes), (sizes[-1], sizes[0])]))
     return pd.concat(
         [
             differences(part, "explainer", steps).assign(method=method)

@@ -22,15 +22,17 @@ MIN_IOU, MIN_SYNTHETIC = 0.2, 0.3  # the paper's filter
 def best_of(scored: pd.DataFrame, methods: list[str], seed: int = 0) -> pd.DataFrame:
     """The explanation that wins the rank vote of the metrics, for each latent: one row each, in latent order.
 
-    ``alone``: no other method has said the same words, so that no lot had to decide between equals.
+    A tie is decided by lot. Columns ``vote <method>`` hold the chance that each method had;
+    ``alone`` says that the winner had no equal.
     """
     own = scored[(scored.control == "") & scored.method.isin(methods)].sort_values("latent", kind="stable")
     cube = np.stack([own[own.method == m][list(METRICS)].to_numpy() for m in methods], 1)
-    winner = rank_vote(np.nan_to_num(cube, nan=-np.inf), seed)
+    vote = rank_vote(np.nan_to_num(cube, nan=-np.inf))
+    rng = np.random.default_rng(seed)
+    winner = np.array([rng.choice(len(methods), p=chance) for chance in vote])
     rows = {m: own[own.method == m].reset_index(drop=True) for m in methods}
     best = pd.DataFrame([rows[methods[w]].iloc[i] for i, w in enumerate(winner)]).reset_index(drop=True)
-    texts = np.stack([rows[m].explanation for m in methods], 1)
-    return best.assign(alone=[(row == row[w]).sum() == 1 for row, w in zip(texts, winner)])
+    return best.assign(alone=vote.max(1) == 1, **{f"vote {m}": vote[:, i] for i, m in enumerate(methods)})
 
 
 def interpretable(best: pd.DataFrame) -> pd.DataFrame:
@@ -39,11 +41,15 @@ def interpretable(best: pd.DataFrame) -> pd.DataFrame:
 
 
 def project(embeddings: np.ndarray, seed: int = 42) -> np.ndarray:
-    """UMAP to the plane, ``[n, d]`` to ``[n, 2]``, with the paper's settings."""
+    """UMAP to the plane, ``[n, d]`` to ``[n, 2]``, with the paper's settings.
+
+    It starts from principal components: the usual spectral start can fail on small sets, and is then
+    drawn at random, so that two runs differ.
+    """
     from umap import UMAP  # compiles for seconds; one notebook alone needs it
 
-    neighbours = min(15, len(embeddings) - 1)
-    return UMAP(n_neighbors=neighbours, min_dist=0.1, metric="euclidean", random_state=seed).fit_transform(embeddings)
+    settings = {"n_neighbors": min(15, len(embeddings) - 1), "min_dist": 0.1, "metric": "euclidean", "init": "pca"}
+    return UMAP(**settings, random_state=seed, n_jobs=1).fit_transform(embeddings)
 
 
 def clusters(embeddings: np.ndarray, k: int, seed: int = 42) -> np.ndarray:
@@ -74,14 +80,14 @@ def name_cluster(texts: list[str], others: list[str]) -> str:
 
 
 def best_of_table(best: pd.DataFrame, kept: pd.DataFrame, methods: dict[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """How often each method wins the vote among the latents that remain, and the differences.
+    """How often each method wins the vote among the latents that remain (ties shared), and the differences.
 
     Parameters
     ----------
     best, kept : from :func:`best_of` and :func:`interpretable`.
     methods : key -> name.
     """
-    won = {name: (kept.method == key).to_numpy(float) for key, name in methods.items()}
+    won = {name: kept[f"vote {key}"].to_numpy(float) for key, name in methods.items()}
     rows = [
         {"method": name, **effect(bootstrap(share)), "alone": int(kept[kept.method == key].alone.sum())}
         for (key, name), share in zip(methods.items(), won.values())

@@ -92,6 +92,7 @@ def intervals(axis: Axes, labels: Sequence[str], estimates: Sequence[Estimate], 
     axis.set_yticks(list(heights), labels)
     axis.set_ylim(-0.6, len(labels) - 0.4)
     axis.grid(axis="x", lw=0.3)
+    axis.locator_params(axis="x", nbins=4)  # narrow panels: few numbers, so that none touch
 
 
 def show_images(images: Sequence[np.ndarray], titles: Sequence[str], columns: int, size: float = 1.0) -> Figure:

@@ -101,10 +101,11 @@ def mann_whitney(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def wilcoxon(a: np.ndarray, b: np.ndarray) -> float:
-    """Two-sided p-value of the signed-rank test over the same latents; 1 if nothing differs."""
-    if np.array_equal(a, b):
-        return 1.0
-    return float(stats.wilcoxon(a, b, zero_method="zsplit").pvalue)
+    """Two-sided p-value of the signed-rank test over the same latents; 1 if nothing differs.
+
+    Latents on which both are equal, as where two methods say the same, do not enter.
+    """
+    return 1.0 if np.array_equal(a, b) else float(stats.wilcoxon(a, b).pvalue)
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
@@ -117,18 +118,18 @@ def holm(p: Sequence[float]) -> np.ndarray:
     return out
 
 
-def rank_vote(scores: np.ndarray, seed: int = 0) -> np.ndarray:
-    """The candidate with the lowest mean rank over metrics, for every latent (section 5.3).
+def rank_vote(scores: np.ndarray) -> np.ndarray:
+    """Which candidate has the lowest mean rank over metrics, for every latent (section 5.3).
 
     Parameters
     ----------
     scores : ``[latents, candidates, metrics]``, higher is better; equal scores share a mean rank.
-    seed : of the choice between candidates whose mean ranks tie.
 
     Returns
     -------
-    Index of the winner, ``[latents]``.
+    Each candidate's chance of being chosen, ``[latents, candidates]``: 1 for a sole winner; those
+    whose mean ranks tie share equally, as the lot that the paper draws would on average.
     """
-    ranks = stats.rankdata(-scores, axis=1).mean(2)  # [latents, candidates]
+    ranks = stats.rankdata(-scores, axis=1).mean(2)
     ties = np.isclose(ranks, ranks.min(1, keepdims=True))
-    return np.where(ties, np.random.default_rng(seed).random(ranks.shape), -1).argmax(1)
+    return ties / ties.sum(1, keepdims=True)

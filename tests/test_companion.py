@@ -129,7 +129,7 @@ def test_the_filter_and_the_vote():
     best = best_of(table, keys)
     assert best.method.tolist()[:2] == ["top-k-masks"] * 2 and best.method[2] != "top-k-masks"
     kept = interpretable(best)
-    assert kept.latent.tolist() == [0, 1, 2] and not kept.alone.any()
+    assert kept.latent.tolist() == [0, 1, 2] and kept.alone.tolist() == [True, True, False]
     names = {"steering-add": "Steering", "top-k-masks": "Top-k", "hybrid-masks-add": "Steering-informed Top-k"}
     shares, effects = best_of_table(best, kept, names)
     assert shares.estimate.sum() == pytest.approx(1)
