@@ -62,7 +62,9 @@ def clusters(embeddings: np.ndarray, k: int, seed: int = 42) -> np.ndarray:
 
 
 def name_cluster(texts: list[str], others: list[str]) -> str:
-    """The element that tells a cluster's explanations best from all others (highest F1).
+    """The element that tells a cluster's explanations best from all others (highest F1), if one does.
+
+    Otherwise the cluster is mixed, and its first two explanations stand for it.
 
     The paper lets Gemma 3 27B name clusters; the desk's language model knows no such question, but
     its catalogue knows every name.
@@ -76,7 +78,9 @@ def name_cluster(texts: list[str], others: list[str]) -> str:
     inside = np.sum([within(t) for t in texts], 0)
     outside = np.sum([within(t) for t in others], 0) if others else np.zeros(len(membership()))
     f1 = 2 * inside / (inside + outside + len(texts))
-    return list(elements())[int(f1.argmax())] if f1.any() else "mixed"
+    if f1.max() < 0.5:  # no one name tells it from the rest
+        return "mixed: " + ", ".join(texts[:2])
+    return list(elements())[int(f1.argmax())]
 
 
 def best_of_table(best: pd.DataFrame, kept: pd.DataFrame, methods: dict[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:

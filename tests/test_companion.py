@@ -150,7 +150,7 @@ def test_the_map_puts_like_explanations_together(embedder):
     assert set(names) == {"mammal", "stripes"}
     where = project(vectors)
     assert where.shape == (24, 2) and np.isfinite(where).all() and (where == project(vectors)).all()
-    assert name_cluster(["justice"], ["a dog"]) == "mixed"
+    assert name_cluster(["justice"], ["a dog"]) == "mixed: justice"
 
 
 def test_search_finds_by_meaning(embedder):
