@@ -31,9 +31,7 @@ def label(text: str) -> str:
     named = read(text).elements
     if any(e.atoms <= elements()["animal"].atoms for e in named):
         return "animal"
-    if named and not any(e.atoms & _OBJECT_ATOMS for e in named):
-        return "background"
-    return "other"
+    return "background" if named and not names_object(text) else "other"
 
 
 def level(text: str) -> str:
@@ -41,7 +39,7 @@ def level(text: str) -> str:
     named = read(text).elements
     if not named:
         return "unreadable"
-    if any(e.atoms & _OBJECT_ATOMS for e in named):
+    if names_object(text):
         return "object"
     return "place" if any(e.atoms & _PLACES for e in named) else "low-level"
 

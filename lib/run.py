@@ -330,15 +330,11 @@ class Run:
             write_json(self.explanation_stage.path(f"coefficient-{key}.json"), coefficient)
         return table
 
-    def explain_all(
-        self,
-        methods: tuple[Method, ...] = (NOTHING, *TOP_K, *STEERING, *HYBRID),
-        controls: tuple[str, ...] = ("random", "permuted"),
-    ) -> pd.DataFrame:
-        """Explanations of the test latents by methods, and Steering's controls, at the chosen coefficients."""
+    def explain_all(self) -> pd.DataFrame:
+        """Explanations of the test latents by all methods, and Steering's controls, at the chosen coefficients."""
         test = self.latents["test"]
-        jobs = [(self.at_best(m), "") for m in methods]
-        jobs += [(m, c) for m, _ in jobs if m.family == "Steering" for c in controls]
+        jobs = [(self.at_best(m), "") for m in (NOTHING, *TOP_K, *STEERING, *HYBRID)]
+        jobs += [(m, c) for m, _ in jobs if m.family == "Steering" for c in ("random", "permuted")]
         tables = [self.explanations(m, test, c, **(self.control(c, test) if c else {})) for m, c in jobs]
         write_atomically(
             self.explanation_stage.path("test.parquet"),
