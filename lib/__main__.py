@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import resource
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
-import nbformat
-import papermill
 import yaml
-from nbclient.exceptions import DeadKernelError
 
 from lib import profile as profiles
 from lib.profile import ProfileError
-from lib.store import ROOT, digest, files_digest, model_digest, write_atomically, write_json
+from lib.runner import NOTEBOOKS, Done, Job, key, kind, notebooks, put_back, run_all
+from lib.store import ROOT, write_atomically
 
-NOTEBOOKS, README = ROOT / "notebooks", ROOT / "README.md"
-
-
-def notebooks() -> dict[str, Path]:
-    """The notebooks in order, by number."""
-    return {path.name[:2]: path for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}
+README = ROOT / "README.md"
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -63,73 +54,6 @@ def overrides(settings: list[str]) -> dict[str, Any]:
     return out
 
 
-def key(notebook: Path, profile: profiles.Profile) -> str:
-    """Digest of all that a notebook's results depend on: the notebooks up to it, the library, profile and models."""
-    before = [path for path in notebooks().values() if path.name <= notebook.name]
-    cells = [(c.cell_type, c.source) for path in before for c in nbformat.read(path, 4).cells]
-    library = files_digest((ROOT / "lib", ROOT / "data" / "paper"))
-    models = [model_digest(profile.subject.model, profile.subject.revision)]
-    others = [changes["subject.model"] for changes in profile.variants.values() if "subject.model" in changes]
-    models += [model_digest(m) for m in (profile.score.clip, *profile.explainers.values(), *others)]
-    return digest(cells, library, profile.as_dict(), models)
-
-
-def fresh(record: Path, wanted: str) -> bool:
-    """Whether a notebook ran with this key and what it made is still there, unchanged."""
-    if not record.exists():
-        return False
-    state = json.loads(record.read_text())
-    return state["key"] == wanted and all(
-        (ROOT / name).is_file() and files_digest((ROOT / name,)) == found for name, found in state["made"].items()
-    )
-
-
-def snapshot(folder: Path) -> dict[str, int]:
-    """Modification times of the files in a folder."""
-    return {str(p.relative_to(ROOT)): p.stat().st_mtime_ns for p in folder.glob("*")} if folder.is_dir() else {}
-
-
-def execute(
-    notebook: Path, profile: profiles.Profile, parameters: dict[str, Any], record: Path, wanted: str
-) -> list[str]:
-    """Run one notebook through papermill; returns the files it made in the figures folder."""
-    figures = ROOT / "figures" / profile.label
-    before = snapshot(figures)
-    executed = record.with_suffix(".ipynb")
-    executed.parent.mkdir(parents=True, exist_ok=True)
-    papermill.execute_notebook(
-        notebook,
-        executed,
-        parameters,
-        kernel_name="python3",
-        cwd=ROOT,
-        progress_bar=False,
-        stdout_file=sys.stdout,
-        stderr_file=sys.stderr,
-        extra_arguments=["--IPKernelApp.log_level=40"],
-    )
-    made = sorted(name for name, time_ns in snapshot(figures).items() if before.get(name) != time_ns)
-    files_digest.cache_clear()
-    write_json(record, {"key": wanted, "made": {name: files_digest((ROOT / name,)) for name in made}})
-    return made
-
-
-def put_back(executed: Path, notebook: Path) -> None:
-    """Write outputs into the notebook itself, without the traces of this run."""
-    source, done = nbformat.read(notebook, 4), nbformat.read(executed, 4)
-    outputs = [c for c in done.cells if "injected-parameters" not in c.metadata.get("tags", [])]
-    for cell, run in zip(source.cells, outputs, strict=True):
-        if cell.cell_type == "code":
-            cell.outputs = [o for o in run.outputs if o.get("name") != "stderr"]
-            cell.execution_count = None
-            for output in cell.outputs:
-                output.pop("execution_count", None)
-                if output.output_type == "execute_result":
-                    output.execution_count = None
-    nbformat.validate(source)
-    write_atomically(notebook, lambda path: nbformat.write(source, path))
-
-
 def with_files(text: str) -> str:
     """A page with the files that it names between ``<!-- from FILE -->`` and ``<!-- end -->`` put there anew."""
 
@@ -139,22 +63,24 @@ def with_files(text: str) -> str:
     return re.sub(r"<!-- from (\S+) -->.*?<!-- end -->", insert, text, flags=re.DOTALL)
 
 
-def summary(rows: list[tuple[str, str, float, int]]) -> str:
+def summary(results: list[Done]) -> str:
     """What was made, and how long it took: a Markdown table."""
-    lines = ["| notebook | | seconds | files |", "|---|---|---|---|"]
-    return "\n".join(
-        [*lines, *(f"| {name} | {what} | {seconds:.0f} | {files} |" for name, what, seconds, files in rows)]
-    )
+    rows = [
+        f"| {done.notebook.name} | {'up to date' if done.cached else 'done'} | {done.seconds:.0f} | {done.files} |"
+        for done in results
+    ]
+    return "\n".join(["| notebook | | seconds | files |", "|---|---|---|---|", *rows])
 
 
-def measured(rows: list[tuple[str, str, float, int]], profile: str) -> str:
+def measured(results: list[Done], profile: profiles.Profile, minutes: float) -> str:
     """The timing page: seconds of each notebook and peak memory of the largest, on this machine."""
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20  # from KiB
-    total = sum(seconds for _, _, seconds, _ in rows) / 60
     return (
         "# What a first run takes\n\n"
-        f"Profile `{profile}` on {os.cpu_count()} CPU cores, environment ready, nothing cached: {total:.1f} minutes in "
-        f"all, peak memory {peak:.1f} GiB. Written by `./run_all.sh --in-place`.\n\n{summary(rows)}\n"
+        f"Profile `{profile.name}` on {os.cpu_count()} CPU cores, environment ready, nothing cached: "
+        f"{minutes:.1f} minutes in all. "
+        f"The largest notebook had {peak:.1f} GiB of memory at its peak; up to {profile.jobs} run at once. "
+        f"Written by `./run_all.sh --in-place`.\n\n{summary(results)}\n"
     )
 
 
@@ -178,37 +104,40 @@ def main(arguments: list[str] | None = None) -> int:
     todo = {n: p for n, p in notebooks().items() if options.only in (None, n) and n >= (options.first or "")}
     runs = ROOT / "data" / "runs" / profile.name
     first_run = not runs.exists() and todo == notebooks()
-    rows = []
-    for place, (number, notebook) in enumerate(todo.items(), 1):
-        begun, record, wanted = (
-            time.perf_counter(),
-            runs / "notebooks" / profile.label / f"{notebook.stem}.json",
+    records, cores = runs / "notebooks" / profile.label, os.cpu_count() or 1
+    jobs = [
+        Job(
+            notebook,
+            {"profile": options.profile, "overrides": chosen},
+            records / f"{notebook.stem}.json",
             key(notebook, profile),
+            max(1, cores // profile.jobs) if kind(notebook) == "study" else cores,
         )
-        if fresh(record, wanted) and not options.force and not options.in_place:
-            rows.append((notebook.name, "up to date", 0.0, len(json.loads(record.read_text())["made"])))
-            continue
-        print(f"\n== {notebook.name} ({place} of {len(todo)}), profile {profile.name}", flush=True)
-        try:
-            made = execute(notebook, profile, {"profile": options.profile, "overrides": chosen}, record, wanted)
-        except (papermill.PapermillExecutionError, DeadKernelError) as error:
-            why = f"{error.ename}: {error.evalue}" if hasattr(error, "ename") else f"{error} (out of memory?)"
+        for notebook in todo.values()
+    ]
+    begun, results = time.perf_counter(), []
+    for done in run_all(jobs, profile.jobs, options.force or options.in_place):
+        results.append(done)
+        if options.in_place and not done.error:
+            put_back(records / done.notebook.name, done.notebook)
+    for done in results:
+        if done.error:
             print(
-                f"\nrun_all.sh: {notebook.name} stopped: {why}\n"
-                f"What was made before is kept; mend the cause and go on with --from {number}.\n"
-                f"The notebook as far as it came: {record.with_suffix('.ipynb').relative_to(ROOT)}",
+                f"\nrun_all.sh: {done.notebook.name} stopped: {done.error}\n"
+                f"What was made before is kept; mend the cause and go on with --from {done.notebook.name[:2]}.\n"
+                f"The notebook as far as it came: {(records / done.notebook.name).relative_to(ROOT)}",
                 file=sys.stderr,
             )
-            return 1
-        if options.in_place:
-            put_back(record.with_suffix(".ipynb"), notebook)
-        rows.append((notebook.name, "done", time.perf_counter() - begun, len(made)))
+    if any(done.error for done in results):
+        return 1
+    results.sort(key=lambda done: done.notebook.name)
     if options.in_place:
         write_atomically(README, lambda path: path.write_text(with_files(README.read_text())))
     if options.in_place and first_run:
-        write_atomically(NOTEBOOKS / "timing.md", lambda path: path.write_text(measured(rows, profile.name)))
-    print(f"\n{summary(rows)}\n\nTables and figures: figures/{profile.label}")
-    print(f"Executed notebooks: {runs.relative_to(ROOT)}/notebooks/{profile.label}")
+        page = measured(results, profile, (time.perf_counter() - begun) / 60)
+        write_atomically(NOTEBOOKS / "timing.md", lambda path: path.write_text(page))
+    print(f"\n{summary(results)}\n\nTables and figures: figures/{profile.label}")
+    print(f"Executed notebooks: {records.relative_to(ROOT)}")
     return 0
 
 

@@ -23,7 +23,7 @@ from lib.evidence import Evidence
 from lib.hooks import Intervention
 from lib.images import BLANK
 from lib.overlay import heatmap_overlay, occlude
-from lib.store import write_atomically
+from lib.store import add_rows
 from lib.vlm import VLM, Question
 
 
@@ -166,8 +166,7 @@ def kept(
     new = [i for i in latents if known is None or i not in set(known.latent)]
     if new:
         made = explainer.explain(new, method, desc)
-        known = made if known is None else pd.concat([known, made], ignore_index=True)
-        write_atomically(path, lambda target: known.to_parquet(target, index=False))
+        known = add_rows(path, made, ["latent"])
     return known.set_index("latent").loc[list(latents)].reset_index()
 
 

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lib.stats import Estimate
-from lib.store import write_atomically
+from lib.store import note_made, write_atomically
 
 # A colour-blind-safe palette (Okabe and Ito); a method has one colour in every figure.
 COLOURS = {
@@ -55,8 +55,10 @@ def save_figure(fig: Figure, folder: Path, name: str) -> None:
     """Write a figure as PNG and PDF, without dates in them."""
     for kind in ("png", "pdf"):
         metadata = {"Software": None} if kind == "png" else {"CreationDate": None, "Producer": None, "Creator": None}
-        write_atomically(
-            folder / f"{name}.{kind}", lambda path, k=kind, m=metadata: fig.savefig(path, format=k, metadata=m)
+        note_made(
+            write_atomically(
+                folder / f"{name}.{kind}", lambda path, k=kind, m=metadata: fig.savefig(path, format=k, metadata=m)
+            )
         )
 
 
@@ -71,9 +73,9 @@ def save_table(
     rounded = table.copy()
     for column in rounded.select_dtypes("float"):
         rounded[column] = rounded[column].round(4)
-    write_atomically(folder / f"{name}.csv", lambda path: rounded.to_csv(path, index=False))
+    note_made(write_atomically(folder / f"{name}.csv", lambda path: rounded.to_csv(path, index=False)))
     text = (rounded if shown is None else shown).to_markdown(index=False, disable_numparse=True) + f"\n\n{note}\n"
-    write_atomically(folder / f"{name}.md", lambda path: path.write_text(text))
+    note_made(write_atomically(folder / f"{name}.md", lambda path: path.write_text(text)))
     return rounded
 
 

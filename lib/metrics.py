@@ -7,13 +7,12 @@ synthetic activation, AUROC of chance, CLIP score 0. Failures never drop out of 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
@@ -22,7 +21,7 @@ from lib.explain import pictures
 from lib.judges import Generator, ImageTextModel, Segmenter
 from lib.overlay import upsample
 from lib.sae import TopKSAE
-from lib.store import write_atomically
+from lib.store import digest, write_atomically
 from lib.vlm import VLM
 
 CHANCE = 0.5
@@ -81,39 +80,39 @@ class SyntheticImages:
     generator : draws.
     n : pictures per text (3 in the paper).
     vlm, sae : the subject.
-    cache : file in which what was drawn before is found again.
+    folder : where the scores of every text that was drawn are kept, a file for each.
     """
 
-    def __init__(self, generator: Generator, n: int, vlm: VLM, sae: TopKSAE, cache: Path | None = None) -> None:
-        self.generator, self.n, self.vlm, self.sae, self.cache = generator, n, vlm, sae, cache
-        self._scores: dict[str, Tensor] = load_file(cache) if cache and cache.exists() else {}
+    def __init__(self, generator: Generator, n: int, vlm: VLM, sae: TopKSAE, folder: Path) -> None:
+        self.generator, self.n, self.vlm, self.sae, self.folder = generator, n, vlm, sae, folder
+        self._load = lru_cache(maxsize=2048)(np.load)  # a text is asked for once per latent
+
+    def _path(self, text: str) -> Path:
+        return self.folder / f"{digest(text)}.npy"
 
     def prepare(self, texts: Iterable[str], batch: int = 64) -> None:
-        """Draw and encode all texts not seen before, many at a time."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._scores]
-        if not new:
-            return
-        drawn = [
-            (text, picture)
-            for text in tqdm(new, desc="draw", mininterval=5)
-            for picture in self.generator.generate(text, self.n)
-        ]
-        found: dict[str, list[Tensor]] = {text: [] for text in new}
-        for first in tqdm(range(0, len(drawn), batch), desc="encode drawings", mininterval=5):
-            part = drawn[first : first + batch]
-            scores = encode(self.vlm, self.sae, [p for _, p in part]).scores(self.sae.encoder.out_features)
-            for (text, _), row in zip(part, scores):
-                found[text].append(row)
-        empty = torch.zeros(0, self.sae.encoder.out_features)
-        self._scores |= {text: torch.stack(rows) if rows else empty for text, rows in found.items()}
-        if self.cache:
-            write_atomically(self.cache, lambda path: save_file(self._scores, path))
+        """Draw and encode all texts not seen before, about ``batch`` pictures at a time."""
+        new = [text for text in dict.fromkeys(texts) if not self._path(text).exists()]
+        step = max(1, batch // self.n)
+        for first in tqdm(range(0, len(new), step), desc="draw", mininterval=5, disable=not new):
+            part = new[first : first + step]
+            drawn = [self.generator.generate(text, self.n) for text in part]
+            pictures = [picture for some in drawn for picture in some]
+            m = self.sae.encoder.out_features
+            scores = encode(self.vlm, self.sae, pictures).scores(m).numpy() if pictures else np.zeros((0, m), "f4")
+            ends = np.cumsum([len(some) for some in drawn])
+            for text, rows in zip(part, np.split(scores, ends[:-1])):
+                write_atomically(self._path(text), lambda path, rows=rows: _save(path, rows))
 
     def scores(self, text: str, latent: int) -> list[float]:
         """Image activation scores of a latent on the drawings of a text (Eq. 10); none if undrawable."""
-        if text not in self._scores:
-            self.prepare([text])
-        return self._scores[text][:, latent].tolist()
+        self.prepare([text])
+        return self._load(self._path(text))[:, latent].tolist()
+
+
+def _save(path: Path, rows: np.ndarray) -> None:
+    with path.open("wb") as file:  # np.save would add a suffix
+        np.save(file, rows)
 
 
 def score_table(

@@ -157,6 +157,7 @@ class Profile:
     subject, images, sae, explain, score, study : the sections.
     explainers : name -> model whose language model explains the same encoder, smallest first.
     variants : name -> settings changed; the same computation on another subject or layer.
+    jobs : notebooks run at once, where they do not build on each other; each gets its share of the cores.
     seed : of everything random.
     """
 
@@ -169,6 +170,7 @@ class Profile:
     study: StudyConfig
     explainers: dict[str, str]
     variants: dict[str, dict]
+    jobs: int = 1
     seed: int = 0
     changes: str = ""  # digest of the overrides, if there are any
 

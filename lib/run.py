@@ -38,7 +38,7 @@ from lib.metrics import SyntheticImages, iou_score, score_table
 from lib.profile import Profile, ProfileError
 from lib.sae import SAETraining, TopKSAE, load_sae, quality, train_sae
 from lib.scenes.sampling import Mix
-from lib.store import ROOT, Stage, code, digest, model_digest, write_atomically, write_json
+from lib.store import ROOT, Stage, add_rows, code, digest, model_digest, write_atomically, write_json
 from lib.truth import MEASURES, Truth, TruthCounter
 from lib.vlm import VLM
 
@@ -262,14 +262,14 @@ class Run:
         latent's images; ``both``: both from the same other latent, which is then all it explains.
         """
         own, seed = self.explainer, self.profile.seed + 9
-        directions = permuted_directions(own.directions, latents, seed)
-        evidence = permuted_evidence(own.evidence, latents, seed)
-        return {
-            "random": {"directions": random_directions(own.directions, seed)},
-            "permuted": {"directions": directions},
-            "images": {"evidence": evidence},
-            "both": {"directions": directions, "evidence": evidence},
-        }[kind]
+        changes: dict[str, Any] = {}
+        if kind == "random":
+            changes["directions"] = random_directions(own.directions, seed)
+        if kind in ("permuted", "both"):
+            changes["directions"] = permuted_directions(own.directions, latents, seed)
+        if kind in ("images", "both"):
+            changes["evidence"] = permuted_evidence(own.evidence, latents, seed)
+        return changes
 
     def explanations(self, method: Method, latents: list[int], variation: str = "", **changes: Any) -> pd.DataFrame:
         """Explanations of latents by a method; each is made once, then read.
@@ -367,8 +367,8 @@ class Run:
     def synthetic(self) -> SyntheticImages:
         """Draws explanations and encodes the drawings."""
         generator = SceneGenerator(self.mix, self.profile.seed + 7)
-        cache = self.score_stage.path("synthetic.safetensors")
-        return SyntheticImages(generator, self.profile.score.synthetic_images, self.vlm, self.sae, cache)
+        folder = self.score_stage.path("synthetic")
+        return SyntheticImages(generator, self.profile.score.synthetic_images, self.vlm, self.sae, folder)
 
     @cached_property
     def clip(self) -> OpenClip:
@@ -407,8 +407,7 @@ class Run:
             for measure in MEASURES:
                 pairs = zip(table.latent, table.explanation)
                 table[measure] = [self.truth.score(latent, text, measure) for latent, text in pairs]
-            known = pd.concat([known, table], ignore_index=True) if len(known) else table
-            write_atomically(path, lambda target: known.to_parquet(target, index=False))
+            known = add_rows(path, table, names)
         return explained.merge(known, on=names, how="left", validate="many_to_one")
 
     def table_note(self, scored: pd.DataFrame) -> str:

@@ -11,7 +11,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+from filelock import FileLock
+
 ROOT = Path(__file__).resolve().parents[1]  # the project's folder
+
+
+MADE = "STEERING_COMPANION_MADE"  # environment variable: file in which tables and figures are noted
 
 
 class MissingStage(RuntimeError):
@@ -33,9 +39,32 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
     return path
 
 
+def note_made(path: Path) -> Path:
+    """Tell the runner, if there is one, that a table or figure was written."""
+    if MADE in os.environ:
+        with open(os.environ[MADE], "a") as notes:
+            notes.write(f"{path.relative_to(ROOT)}\n")
+    return path
+
+
 def write_json(path: Path, value: Any) -> Path:
     """Write JSON atomically."""
     return write_atomically(path, lambda target: target.write_text(json.dumps(value, indent=1) + "\n"))
+
+
+def add_rows(path: Path, new: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """Add rows to a table on disk (Parquet), where it has none of these ``names`` yet; returns the whole table.
+
+    Notebooks that run side by side may add to one table; under a lock none loses what another has added.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        if path.exists():
+            known = pd.read_parquet(path)
+            there = pd.MultiIndex.from_frame(new[names]).isin(pd.MultiIndex.from_frame(known[names]))
+            new = pd.concat([known, new[~there]], ignore_index=True)
+        write_atomically(path, lambda target: new.to_parquet(target, index=False))
+    return new
 
 
 def digest(*parts: Any) -> str:

@@ -120,7 +120,7 @@ class Flat:
         return self.pictures[i]
 
 
-def test_clip_scores_belong_to_their_latent_in_any_order(tiny_vlm, tiny_sae):
+def test_clip_scores_belong_to_their_latent_in_any_order(tiny_vlm, tiny_sae, tmp_path):
     """Latent 4 looks at red, latent 2 at green; shuffled rows must not swap their scores."""
     image = [[-1]] * 24
     image[4], image[2] = [0], [1]
@@ -134,14 +134,14 @@ def test_clip_scores_belong_to_their_latent_in_any_order(tiny_vlm, tiny_sae):
         images=Flat(),
         k=1,
         segmenter=SceneSegmenter(SceneImages(1, 0, 2)),
-        synthetic=SyntheticImages(SceneGenerator(Mix(), 1), 2, tiny_vlm, tiny_sae),
+        synthetic=SyntheticImages(SceneGenerator(Mix(), 1), 2, tiny_vlm, tiny_sae, tmp_path),
         negatives=torch.zeros(3, 24),
         clip=FlatClip(),
     )
     assert scored["clip"].round(3).tolist() == [1.0, 0.0, 1.0, 0.0]
 
 
-def test_a_failed_explanation_is_scored_as_a_failure(tiny_vlm, tiny_sae):
+def test_a_failed_explanation_is_scored_as_a_failure(tiny_vlm, tiny_sae, tmp_path):
     evidence = evidence_of([[0]] * 24, torch.ones(24, 1, 64))
     table = pd.DataFrame({"latent": [1, 1, 1], "explanation": ["", "gibberish", "a dog"]})
     scored = score_table(
@@ -150,7 +150,7 @@ def test_a_failed_explanation_is_scored_as_a_failure(tiny_vlm, tiny_sae):
         images=SceneImages(1, 0, 2),
         k=1,
         segmenter=SceneSegmenter(SceneImages(1, 0, 2)),
-        synthetic=SyntheticImages(SceneGenerator(Mix(), 1), 2, tiny_vlm, tiny_sae),
+        synthetic=SyntheticImages(SceneGenerator(Mix(), 1), 2, tiny_vlm, tiny_sae, tmp_path),
         negatives=torch.zeros(3, 24),
         clip=FlatClip(),
     )
@@ -160,13 +160,13 @@ def test_a_failed_explanation_is_scored_as_a_failure(tiny_vlm, tiny_sae):
     assert not scored[["iou", "auroc", "synthetic", "clip"]].isna().any(axis=None)
 
 
-def test_auroc_uses_each_latents_own_negatives(tiny_vlm, tiny_sae):
+def test_auroc_uses_each_latents_own_negatives(tiny_vlm, tiny_sae, tmp_path):
     """Pooled over latents, or with another latent's negatives, these two would not part."""
     negatives = torch.zeros(3, 24)
     negatives[:, 7] = 1e6
     table = pd.DataFrame({"latent": [6, 7], "explanation": ["a dog", "a dog"]})
-    synthetic = SyntheticImages(SceneGenerator(Mix(), 1), 2, tiny_vlm, tiny_sae)
-    synthetic._scores = {"a dog": torch.ones(2, 24)}
+    synthetic = SyntheticImages(SceneGenerator(Mix(), 1), 2, tiny_vlm, tiny_sae, tmp_path)
+    np.save(synthetic._path("a dog"), np.ones((2, 24), "f4"))
     scored = score_table(
         table,
         evidence=evidence_of([[0]] * 24, torch.ones(24, 1, 64)),
@@ -180,9 +180,9 @@ def test_auroc_uses_each_latents_own_negatives(tiny_vlm, tiny_sae):
     assert scored.auroc.tolist() == [1.0, 0.0]
 
 
-def test_synthetic_activation_is_the_mean_score_of_the_drawings(tiny_vlm, tiny_sae):
+def test_synthetic_activation_is_the_mean_score_of_the_drawings(tiny_vlm, tiny_sae, tmp_path):
     painter = SceneGenerator(Mix(), 1)
-    found = SyntheticImages(painter, 3, tiny_vlm, tiny_sae).scores("a dog on grass", 5)
+    found = SyntheticImages(painter, 3, tiny_vlm, tiny_sae, tmp_path).scores("a dog on grass", 5)
     with torch.inference_mode():
         codes = tiny_sae.encode(tiny_vlm.residual(painter.generate("a dog on grass", 3)))
     assert found == pytest.approx(codes[..., 5].mean(1).tolist(), abs=1e-4)

@@ -10,8 +10,9 @@ import nbformat
 import papermill
 import pytest
 
-from lib.__main__ import main, notebooks, overrides, put_back
+from lib.__main__ import main, overrides
 from lib.profile import ProfileError
+from lib.runner import notebooks, put_back
 from lib.store import ROOT
 
 FIGURES, RUNS = ROOT / "figures" / "smoke", ROOT / "data" / "runs" / "smoke"

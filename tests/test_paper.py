@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from lib import claims
-from lib.__main__ import notebooks
 from lib.claims import ClaimError, evaluate, findings, outcome
+from lib.runner import notebooks
 from lib.store import ROOT, MissingStage
 
 PAPER = ROOT / "data" / "paper"
