@@ -16,6 +16,7 @@ usage: ./run_all.sh [test] [options]
   --from NN, --only NN            start at notebook NN, or run it alone
   --set key=value                 change a setting: --set sae.latents=256 (repeatable)
   --in-place                      also write outputs back into notebooks/, as they are committed
+  --plan                          say what a profile downloads, needs and costs, and what is missing; run nothing
   --force                         run notebooks that are up to date, too
   --from-scratch                  first train the desk models anew (about four hours)
   --help                          this text
@@ -50,13 +51,16 @@ if ! has_packages "$python"; then
     if ! has_packages .venv/bin/python; then
         echo "run_all.sh: setting up .venv (once; about 4 minutes and 7 GB)"
         "$python" -m venv .venv
-        sed -n 's/^ *- \([A-Za-z0-9_-]*==.*\)$/\1/p' environment.yml | .venv/bin/pip install --quiet --requirement /dev/stdin
+        pins="$(sed -n 's/^ *- \([A-Za-z0-9_-]*==.*\)$/\1/p' environment.yml)"
+        .venv/bin/pip install --quiet --requirement <(grep -v '^sam2==' <<<"$pins")
+        # SAM 2 comes as source. With build isolation it would download a second PyTorch; it needs no CUDA extension.
+        SAM2_BUILD_CUDA=0 .venv/bin/pip install --quiet --no-build-isolation "$(grep '^sam2==' <<<"$pins")"
     fi
     python="$PWD/.venv/bin/python"
 fi
 # The library is imported as `lib`, from notebooks and tests alike; an editable install makes it so.
 here="$PWD"
-(cd / && "$python" -c 'import lib, pathlib, sys; sys.exit(str(pathlib.Path(lib.__file__).parents[1]) != sys.argv[1])' "$here") 2>/dev/null ||
+(cd notebooks && "$python" -c 'import lib, pathlib, sys; sys.exit(str(pathlib.Path(lib.__file__).parents[1]) != sys.argv[1])' "$here") 2>/dev/null ||
     "$python" -m pip install --quiet --no-deps --editable .
 
 export TOKENIZERS_PARALLELISM=false

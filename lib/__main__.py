@@ -14,7 +14,7 @@ import yaml
 
 from lib import profile as profiles
 from lib.profile import ProfileError
-from lib.runner import NOTEBOOKS, Done, Job, key, kind, notebooks, put_back, run_all
+from lib.runner import NOTEBOOKS, Done, Job, fits, key, kind, notebooks, put_back, run_all
 from lib.store import ROOT, write_atomically
 
 README = ROOT / "README.md"
@@ -28,6 +28,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     which.add_argument("--from", dest="first", metavar="NN", choices=list(notebooks()))
     which.add_argument("--only", metavar="NN", choices=list(notebooks()))
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--plan", action="store_true")
     parser.add_argument("--in-place", action="store_true")
     parser.add_argument("--force", action="store_true")
     parser.add_argument("--from-scratch", action="store_true")
@@ -95,15 +96,23 @@ def main(arguments: list[str] | None = None) -> int:
     except ProfileError as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
         return 2
+    if options.plan:
+        from lib.plan import main_plan
+
+        return main_plan(profile)
     if options.from_scratch:
         from lib.desk.build import build_all
 
         build_all()
     # A kernel of ours shows no widgets, and need not be told that it cannot.
     os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")
-    todo = {n: p for n, p in notebooks().items() if options.only in (None, n) and n >= (options.first or "")}
+    fitting = {n: p for n, p in notebooks().items() if fits(p, profile)}
+    todo = {n: p for n, p in fitting.items() if options.only in (None, n) and n >= (options.first or "")}
+    if not todo:
+        print(f"run_all.sh: notebook {options.only or options.first} is about Emoji Scenes alone", file=sys.stderr)
+        return 2
     runs = ROOT / "data" / "runs" / profile.name
-    first_run = not runs.exists() and todo == notebooks()
+    first_run = not runs.exists() and todo == fitting
     records, cores = runs / "notebooks" / profile.label, os.cpu_count() or 1
     jobs = [
         Job(
@@ -112,6 +121,7 @@ def main(arguments: list[str] | None = None) -> int:
             records / f"{notebook.stem}.json",
             key(notebook, profile),
             max(1, cores // profile.jobs) if kind(notebook) == "study" else cores,
+            profile.images.source == "scenes",
         )
         for notebook in todo.values()
     ]
@@ -132,6 +142,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     results.sort(key=lambda done: done.notebook.name)
     if options.in_place:
+        from lib.plan import facts
+
+        away = [p for p in map(profiles.load, profiles.names()) if p.images.source != "scenes"]
+        plans = "\n\n".join(facts(p).replace("\n## ", "\n### ").replace("# Plan of", "## Plan of") for p in away)
+        write_atomically(
+            NOTEBOOKS / "plans.md", lambda path: path.write_text(f"# What the other profiles take\n\n{plans}\n")
+        )
         write_atomically(README, lambda path: path.write_text(with_files(README.read_text())))
     if options.in_place and first_run:
         page = measured(results, profile, (time.perf_counter() - begun) / 60)

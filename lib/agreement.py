@@ -38,6 +38,8 @@ def above_thresholds(table: pd.DataFrame, thresholds: Sequence[float]) -> pd.Dat
         part = table[table.similarity >= threshold]
         if len(part) >= FEWEST:
             rows += [
-                {"metric": m, "threshold": round(float(threshold), 3), **effect(bootstrap(part[m]))} for m in QUALITIES
+                {"metric": m, "threshold": round(float(threshold), 3), **effect(bootstrap(part[m]))}
+                for m in QUALITIES
+                if m in part
             ]
     return pd.DataFrame(rows)

@@ -9,44 +9,15 @@ import pandas as pd
 from lib.effects import effect
 from lib.evidence import Evidence, TopImages, stream, watch
 from lib.images import SceneImages
+from lib.judges import Reader
 from lib.run import KEEP, Run
-from lib.scenes.catalogue import ATOMS, MAN_MADE, NATURAL, OBJECTS, elements
-from lib.scenes.language import read
+from lib.scenes.catalogue import OBJECTS
 from lib.scenes.sampling import Mix
 from lib.stats import bootstrap, difference
 from lib.truth import Truth
 
 LABELS = ("background", "animal", "other")
 LEVELS = ("low-level", "place", "object", "unreadable")
-_OBJECT_ATOMS = frozenset(range(len(OBJECTS)))
-_PLACES = frozenset(ATOMS.index(name) for name in NATURAL + MAN_MADE)
-
-
-def label(text: str) -> str:
-    """``background``, ``animal`` or ``other``: what an explanation is about (the paper's Table 2).
-
-    An animal anywhere in the sentence makes it ``animal``; ``background`` names surfaces alone. The
-    paper asks a language model; here the sentence is read.
-    """
-    named = read(text).elements
-    if any(e.atoms <= elements()["animal"].atoms for e in named):
-        return "animal"
-    return "background" if named and not names_object(text) else "other"
-
-
-def level(text: str) -> str:
-    """``object``, ``place`` or ``low-level`` (pattern, colour, blur, lines): the highest that a sentence names."""
-    named = read(text).elements
-    if not named:
-        return "unreadable"
-    if names_object(text):
-        return "object"
-    return "place" if any(e.atoms & _PLACES for e in named) else "low-level"
-
-
-def names_object(text: str) -> bool:
-    """Whether an explanation names any object, or group of objects."""
-    return any(e.atoms & _OBJECT_ATOMS for e in read(text).elements)
 
 
 def background_latents(truth: Truth, latents: Sequence[int], purity: float = 0.8) -> list[int]:
@@ -68,7 +39,7 @@ def largest_differences(scored: pd.DataFrame, top_k: str, n: int = 300) -> list[
 
 def evidence_of(run: Run, dose: float) -> tuple[Evidence, SceneImages]:
     """Top images of a set in which objects stand in their habitats with chance ``dose``; all else is as ever."""
-    mix = Mix(dose, run.mix.closeup, run.mix.wallpaper, run.mix.empty)
+    mix = Mix(dose, run.world.mix.closeup, run.world.mix.wallpaper, run.world.mix.empty)
     images = SceneImages(run.profile.seed + 3, 0, run.profile.study.dose_images, mix)
     path = run.evidence_stage.path(f"dose-{dose:g}-{len(images)}.safetensors")
     if not path.exists():
@@ -78,13 +49,16 @@ def evidence_of(run: Run, dose: float) -> tuple[Evidence, SceneImages]:
     return Evidence.load(path), images
 
 
-def bias_table(scored: dict[str, pd.DataFrame], paper: dict[str, pd.DataFrame]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def bias_table(
+    scored: dict[str, pd.DataFrame], paper: dict[str, pd.DataFrame], reader: Reader
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Table 2 for several models: shares of each label, and the differences of the animal shares.
 
     Parameters
     ----------
     scored : model -> scored explanations.
-    paper : model -> published rows of Table 2.
+    paper : model -> published rows of Table 2; none for a model that the paper does not have.
+    reader : says what an explanation is about.
     """
     rows, effects = [], []
     for model, table in scored.items():
@@ -96,8 +70,11 @@ def bias_table(scored: dict[str, pd.DataFrame], paper: dict[str, pd.DataFrame]) 
                 "Steering-informed Top-k": f"hybrid-{mode}-add",
             }
             own = table[(table.control == "") & table.latent.isin(chosen)].sort_values("latent")
-            labels = {name: own[own.method == key].explanation.map(label).to_numpy() for name, key in keys.items()}
-            theirs = paper[model][paper[model].evidence == mode].set_index("method").percent
+            reader.prepare("label", own.explanation)
+            labels = {
+                name: own[own.method == key].explanation.map(reader.label).to_numpy() for name, key in keys.items()
+            }
+            theirs = paper[model][paper[model].evidence == mode].set_index("method").percent / 100
             for name, found in labels.items():
                 share = {what: bootstrap(found == what) for what in LABELS}
                 rows.append(
@@ -106,7 +83,7 @@ def bias_table(scored: dict[str, pd.DataFrame], paper: dict[str, pd.DataFrame]) 
                         "evidence": mode,
                         "method": name,
                         **{k: str(e) for k, e in share.items()},
-                        "animal, paper": f"{theirs[name] / 100:.3f}",
+                        "animal, paper": f"{theirs[name]:.3f}" if name in theirs else "-",
                         "n": len(found),
                     }
                 )

@@ -27,6 +27,10 @@ class ClaimError(ValueError):
     """A claim that cannot be evaluated as it is written."""
 
 
+class NothingToTest(ClaimError):
+    """A claim about what the tables do not have."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """One row of evidence for or against a claim: ``outcome`` is supports, contradicts or undecided."""
@@ -113,8 +117,10 @@ def findings(check: dict[str, Any], folder: Path, claim: str = "?") -> list[Find
     ------
     MissingStage
         If the table has not been written.
+    NothingToTest
+        If the check picks no row.
     ClaimError
-        If the check names no row or no side.
+        If it names an unknown column.
     """
     path = folder / f"{check['table']}.csv"
     if not path.exists():
@@ -125,7 +131,7 @@ def findings(check: dict[str, Any], folder: Path, claim: str = "?") -> list[Find
             raise ClaimError(f"claim {claim}: {path.name} has no column {column!r}; it has {', '.join(table)}")
         table = table[table[column].isin(wanted if isinstance(wanted, list) else [wanted])]
     if table.empty:
-        raise ClaimError(f"claim {claim}: no row of {path.name} has {check.get('where')}")
+        raise NothingToTest(f"claim {claim}: no row of {path.name} has {check.get('where')}")
     if check.get("is") not in SIDES:
         raise ClaimError(f"claim {claim}: a check must say `is:` {', '.join(SIDES)}, not {check.get('is')!r}")
     columns = check.get("columns", ["estimate", "low", "high"])
@@ -141,8 +147,11 @@ def findings(check: dict[str, Any], folder: Path, claim: str = "?") -> list[Find
     ]
 
 
-def evaluate(claim: dict[str, Any], folder: Path) -> Verdict:
+def evaluate(claim: dict[str, Any], folder: Path, strict: bool = True) -> Verdict:
     """Decide a claim from the tables in ``folder``.
+
+    A table or row that a check needs must be there; unless not ``strict``, for a profile that has fewer
+    models than the paper, or photographs: then a claim of which nothing is there cannot be tested.
 
     It *holds* if all rows support it, *does not hold* if no fewer contradict than support it, and
     *holds in part* else. If no row is decided, the effect is too small for these intervals, and the
@@ -150,7 +159,18 @@ def evaluate(claim: dict[str, Any], folder: Path) -> Verdict:
     """
     if "cannot" in claim:
         return Verdict(claim, VERDICTS[3], ())
-    found = tuple(f for check in claim["checks"] for f in findings(check, folder, claim["id"]))
+    found: tuple[Finding, ...] = ()
+    for check in claim["checks"]:
+        try:
+            found += tuple(findings(check, folder, claim["id"]))
+        except (MissingStage, NothingToTest) as error:
+            if strict:
+                raise
+            absent = str(error)
+    if not found:
+        return Verdict(
+            {**claim, "cannot": f"This profile makes nothing that would decide it: {absent}"}, VERDICTS[3], ()
+        )
     support, against = (sum(f.outcome == o for f in found) for o in ("supports", "contradicts"))
     place = 0 if support == len(found) else 3 if not support and not against else 2 if against >= support else 1
     return Verdict(claim, VERDICTS[place], found)

@@ -19,6 +19,11 @@ METRICS = {
 ALPHA = 0.05
 
 
+def metrics_of(scored: pd.DataFrame) -> dict[str, str]:
+    """The metrics that a table has, with their titles; correctness is known for scenes alone."""
+    return {metric: title for metric, title in METRICS.items() if metric in scored}
+
+
 def effect(e: Estimate) -> dict[str, float]:
     """An estimate as the columns of a table: ``estimate, low, high, n``."""
     return {"estimate": e.mean, "low": e.low, "high": e.high, "n": e.n}
@@ -35,25 +40,23 @@ def values(scored: pd.DataFrame, method: str, metric: str, control: str = "") ->
     return part[metric].to_numpy()
 
 
-def estimates(scored: pd.DataFrame, by: list[str], metrics: Sequence[str] = tuple(METRICS)) -> pd.DataFrame:
+def estimates(scored: pd.DataFrame, by: list[str], metrics: Sequence[str] | None = None) -> pd.DataFrame:
     """Mean and interval of metrics for every group: columns ``by``, ``metric, estimate, low, high, n``."""
     return pd.DataFrame(
         [
             {**dict(zip(by, names)), "metric": metric, **effect(bootstrap(part[metric].to_numpy()))}
             for names, part in scored.groupby(by, sort=False)
-            for metric in metrics
+            for metric in metrics or metrics_of(scored)
         ]
     )
 
 
-def differences(
-    scored: pd.DataFrame, by: str, pairs: Sequence[tuple], metrics: Sequence[str] = tuple(METRICS)
-) -> pd.DataFrame:
+def differences(scored: pd.DataFrame, by: str, pairs: Sequence[tuple]) -> pd.DataFrame:
     """Differences over the same latents between groups of a column: ``first, second, metric, estimate...``."""
     rows = []
     for first, second in pairs:
         a, b = (scored[scored[by] == name].set_index("latent") for name in (first, second))
-        for metric in metrics:
+        for metric in metrics_of(scored):
             e = difference(a[metric], b[metric].reindex(a.index))
             rows.append({"first": first, "second": second, "metric": metric, **effect(e)})
     return pd.DataFrame(rows)
@@ -72,7 +75,7 @@ def comparisons(scored: pd.DataFrame, model: str) -> pd.DataFrame:
     for evidence in ("masks", "heatmaps"):
         keys = {"Steering": "steering-add", "Top-k": f"top-k-{evidence}", "hybrid": f"hybrid-{evidence}-add"}
         for first, second in (("Steering", "Top-k"), ("hybrid", "Top-k"), ("hybrid", "Steering")):
-            for metric in METRICS:
+            for metric in metrics_of(scored):
                 a, b = (values(scored, keys[name], metric) for name in (first, second))
                 ratio = bootstrap_ratio(a, b)
                 rows.append(
@@ -122,7 +125,7 @@ def control_effects(scored: pd.DataFrame, method: str) -> pd.DataFrame:
     family = "Steering" if method.startswith("steering") else "hybrid"
     rows = []
     for control in (c for c in dict.fromkeys(own.control) if c):
-        for metric in METRICS:
+        for metric in metrics_of(scored):
             a, b = values(own, method, metric), values(own, method, metric, control)
             names = {"method": method, "control": control, "metric": metric}
             rows.append({"what": f"{family} - control", **names, **effect(difference(a, b))})
@@ -157,7 +160,7 @@ def size_effects(scored: pd.DataFrame) -> pd.DataFrame:
     sizes = sorted(set(scored.images))
     quarter = max(n for n in sizes if n <= max(sizes[-1] / 4, sizes[0]))
     rows = []
-    for metric in METRICS:
+    for metric in metrics_of(scored):
         wide = scored.pivot(index="latent", columns=["method", "images"], values=metric)
         topk, hybrid = (
             wide[next(m for m in dict.fromkeys(scored.method) if m.startswith(s))] for s in ("top-k", "hybrid")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from lib.photos import readable
 from lib.sae import TopKSAE
 from lib.store import write_atomically
 from lib.vlm import VLM
@@ -24,11 +25,11 @@ class CodeBatch:
 
     Attributes
     ----------
-    first : index of the first image within its set.
+    images : index of each image within its set, ``[n_images]``, growing.
     values, indices : active latents of every patch, each ``[n_images, patches, k]``.
     """
 
-    first: int
+    images: Tensor
     values: Tensor
     indices: Tensor
 
@@ -38,27 +39,29 @@ class CodeBatch:
         total = torch.zeros(n, latents).scatter_add_(1, self.indices.flatten(1), self.values.flatten(1))
         return total / patches
 
+    def part(self, rows: Tensor | Sequence[int]) -> CodeBatch:
+        """Some of the images."""
+        return CodeBatch(self.images[rows], self.values[rows], self.indices[rows])
+
     def heatmap(self, image: Tensor, latent: Tensor) -> Tensor:
         """Codes of pairs of an image in the batch and a latent: ``[pairs]``, ``[pairs]`` to ``[pairs, patches]``."""
-        out = []
-        for images, latents in zip(image.split(1024), latent.split(1024)):  # bounds the memory
-            hit = self.indices[images] == latents[:, None, None]
-            out.append((self.values[images] * hit).sum(-1))
-        return torch.cat(out) if out else self.values.new_zeros(0, self.values.shape[1])
+        hit = self.indices[image] == latent[:, None, None]
+        return (self.values[image] * hit).sum(-1)
 
 
 @torch.inference_mode()
 def encode(vlm: VLM, sae: TopKSAE, images: Sequence[Image.Image]) -> CodeBatch:
     """Codes of a handful of images, held in memory."""
-    values, indices = sae.encode_sparse(vlm.residual(images))
-    return CodeBatch(0, values, indices)
+    values, indices = sae.encode_sparse(vlm.residual(images).to(sae.b_dec.device))
+    return CodeBatch(torch.arange(len(images)), values.cpu(), indices.cpu())
 
 
 def stream(vlm: VLM, sae: TopKSAE, images: Sequence[Image.Image], batch: int, desc: str) -> Iterator[CodeBatch]:
-    """Codes of an image set, batch by batch."""
+    """Codes of an image set, batch by batch; pictures that cannot be read are left out."""
     for first in tqdm(range(0, len(images), batch), desc=desc, mininterval=5):
-        part = encode(vlm, sae, [images[i] for i in range(first, min(first + batch, len(images)))])
-        yield CodeBatch(first, part.values, part.indices)
+        indices, pictures = readable(images, range(first, min(first + batch, len(images))))
+        if pictures:
+            yield replace(encode(vlm, sae, pictures), images=torch.tensor(indices))
 
 
 class Observer(Protocol):
@@ -97,22 +100,25 @@ class TopImages:
     def see(self, codes: CodeBatch) -> None:
         """Merge a batch into the kept images; of equal scores the earlier image wins."""
         if self.limit is not None:
-            room = max(0, self.limit - codes.first)
-            codes = CodeBatch(codes.first, codes.values[:room], codes.indices[:room])
+            codes = codes.part(codes.images < self.limit)
         latents, keep = self.score.shape
         new = codes.scores(latents).T  # [latents, n]
         self.fired += (new > 0).sum(1)
         self.patches += torch.bincount(codes.indices[codes.values > 0], minlength=latents)
         n = new.shape[1]
-        image = torch.arange(codes.first, codes.first + n).expand(latents, n)
+        image = codes.images.expand(latents, n)
         score, order = torch.cat([self.score, new], 1).sort(dim=1, descending=True, stable=True)
         order = order[:, :keep]
         self.score = score[:, :keep]
         self.image = torch.cat([self.image, image], 1).gather(1, order)
-        heat = self.heat.gather(1, order.clamp_max(keep - 1)[..., None].expand(-1, -1, self.heat.shape[-1]))
+        # Most batches change few latents' images, and the heatmaps are by far the largest thing here.
+        changed = torch.nonzero((order != torch.arange(keep)).any(1)).flatten()
+        for rows in changed.split(512):
+            kept = order[rows].clamp_max(keep - 1)[..., None].expand(-1, -1, self.heat.shape[-1])
+            self.heat[rows] = self.heat[rows].gather(1, kept)
         latent, place = torch.nonzero((order >= keep) & (self.score > 0), as_tuple=True)
-        heat[latent, place] = codes.heatmap(order[latent, place] - keep, latent)
-        self.heat = heat
+        for latents_, places in zip(latent.split(128), place.split(128)):  # bounds the memory
+            self.heat[latents_, places] = codes.heatmap(order[latents_, places] - keep, latents_)
 
     def result(self) -> Evidence:
         """What was kept; places for which no image activated the latent hold image -1."""
@@ -141,10 +147,10 @@ class Scores:
 
     def see(self, codes: CodeBatch) -> None:
         """Take the wanted images out of a batch."""
-        rows = [i for i in range(len(codes.values)) if codes.first + i in self.row]
+        rows = [i for i, image in enumerate(codes.images.tolist()) if image in self.row]
         if rows:
-            part = CodeBatch(0, codes.values[rows], codes.indices[rows]).scores(self.scores.shape[1])
-            self.scores[[self.row[codes.first + i] for i in rows]] = part
+            part = codes.part(rows).scores(self.scores.shape[1])
+            self.scores[[self.row[int(codes.images[i])] for i in rows]] = part
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from lib.bias import background_latents, evidence_of, names_object
+from lib.bias import background_latents, evidence_of
 from lib.evidence import Evidence
 from lib.explain import HYBRID, NOTHING, STEERING, TOP_K, Explainer, Method
 from lib.images import BLANK
@@ -30,7 +30,9 @@ def language_model(run: Run, name: str) -> VLM:
         If the two encoders do not see a picture alike.
     """
     subject = run.profile.subject
-    vlm = VLM.load(run.profile.explainers[name], subject.layer, subject.revision, subject.dtype)
+    if run.profile.explainers[name] == subject.model:
+        return run.vlm
+    vlm = VLM.load(run.profile.explainers[name], subject.layer, subject.dtype, subject.layers)
     if not torch.allclose(vlm.residual([BLANK]), run.vlm.residual([BLANK]), atol=1e-3):
         raise OtherEncoder(
             f"explainer {name!r} has another encoder than {subject.model}: its words would not be about it"
@@ -128,7 +130,11 @@ def dose_response(run: Run, latents: list[int]) -> pd.DataFrame:
             made = run.explanations(method, latents, f"dose {dose:g}" if changes else "", **changes)
             tables.append(made.assign(dose=dose))
     table = pd.concat(tables, ignore_index=True)
-    return table.assign(biased=table.explanation.map(names_object))
+    return _with_bias(table, run)
+
+
+def _with_bias(table: pd.DataFrame, run: Run) -> pd.DataFrame:
+    return table.assign(biased=[run.world.reader.level(text) == "object" for text in table.explanation])
 
 
 def worlds(run: Run) -> pd.DataFrame:
@@ -148,7 +154,7 @@ def worlds(run: Run) -> pd.DataFrame:
         for method in map(run.at_best, (STEERING[0], *TOP_K, HYBRID[2])):
             tables.append(world.explanations(method, latents).assign(dose=dose))
     table = pd.concat(tables, ignore_index=True)
-    return table.assign(biased=table.explanation.map(names_object))
+    return _with_bias(table, run)
 
 
 def no_intervention(run: Run) -> pd.DataFrame:

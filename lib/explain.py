@@ -24,7 +24,7 @@ from lib.hooks import Intervention
 from lib.images import BLANK
 from lib.overlay import heatmap_overlay, occlude
 from lib.store import add_rows
-from lib.vlm import VLM, Question
+from lib.vlm import VLM, Question, halved
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Explainer:
         """
         rows = []
         for part in tqdm(list(_batches(latents, self.batch)), desc=desc or method.key, mininterval=5):
-            rows += self._ask(part, method)
+            rows += halved(lambda latents: self._ask(latents, method), part)
         return pd.DataFrame(rows)
 
     def _ask(self, latents: Sequence[int], method: Method) -> list[dict]:

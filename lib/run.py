@@ -8,6 +8,7 @@ reuses what still holds, and a changed setting remakes what it touches and nothi
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -16,8 +17,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
 
-from lib.activations import activations, shuffled
+from lib.activations import ShuffledActivations, activations
 from lib.evidence import Evidence, Scores, TopImages, stream, watch
 from lib.explain import (
     HYBRID,
@@ -31,16 +33,15 @@ from lib.explain import (
     permuted_evidence,
     random_directions,
 )
-from lib.images import SceneImages, split
+from lib.judges import Segmenter
 from lib.judges.clip import OpenClip
-from lib.judges.scenes import SceneGenerator, SceneSegmenter
 from lib.metrics import SyntheticImages, iou_score, score_table
 from lib.profile import Profile, ProfileError
-from lib.sae import SAETraining, TopKSAE, load_sae, quality, train_sae
-from lib.scenes.sampling import Mix
+from lib.sae import SAETraining, TopKSAE, load_sae, quality, released, train_sae
 from lib.store import ROOT, Stage, add_rows, code, digest, model_digest, write_atomically, write_json
-from lib.truth import MEASURES, Truth, TruthCounter
-from lib.vlm import VLM
+from lib.truth import MEASURES, Truth
+from lib.vlm import DEVICE, VLM
+from lib.world import PhotoWorld, SceneWorld, World
 
 PERMUTED = ("permuted", "images", "both")  # controls in which latents swap directions, images, or both
 KEEP = 10  # top images kept per latent; up to as many can be shown
@@ -95,9 +96,10 @@ class Run:
         """The dictionary, made by notebook 02."""
         p, subject = self.profile.as_dict(), self.profile.subject
         images = {k: v for k, v in p["images"].items() if k not in ("explain", "evaluate", "sizes")}
-        model = model_digest(subject.model, subject.revision)
-        source = code("scenes", "images", "vlm", "hooks", "activations", "sae")
-        return self._stage("sae", "02", p["seed"], p["subject"], model, images, p["sae"], source)
+        source = code("scenes", "images", "photos", "vlm", "hooks", "activations", "sae")
+        # What a model is called, and what its tables stand beside, changes nothing in it.
+        settings = {k: v for k, v in p["subject"].items() if k not in ("name", "published")}
+        return self._stage("sae", "02", p["seed"], settings, model_digest(subject.model), images, p["sae"], source)
 
     @cached_property
     def evidence_stage(self) -> Stage:
@@ -127,22 +129,36 @@ class Run:
     # -- data and models --------------------------------------------------------------------------
 
     @cached_property
-    def mix(self) -> Mix:
-        """What kinds of scene the world of this run holds."""
-        c = self.profile.images
-        return Mix(c.cooccurrence, c.closeup, c.wallpaper, c.empty)
+    def world(self) -> World:
+        """The images, and the judges that belong to them."""
+        if self.profile.images.source == "scenes":
+            return SceneWorld(self.profile)
+        return PhotoWorld(self.profile, lambda: self.vlm, self.world_folder)
+
+    @property
+    def world_folder(self) -> Path:
+        """Where judges keep what depends on the judges alone."""
+        c = self.profile
+        name = digest(c.images.source, c.subject.model, c.seed, c.as_dict()["score"], code("judges"))
+        return ROOT / "data" / "runs" / c.name / f"world-{name}"
+
+    @property
+    def sets(self) -> dict[str, Sequence[Image.Image]]:
+        """The disjoint image sets: ``train``, ``explain`` and ``evaluate``."""
+        return self.world.sets
 
     @cached_property
-    def sets(self) -> dict[str, SceneImages]:
-        """The disjoint image sets: ``train``, ``explain`` and ``evaluate``."""
-        c = self.profile.images
-        return split(self.profile.seed + 1, self.mix, train=c.train, explain=c.explain, evaluate=c.evaluate)
+    def models(self) -> dict[str, Run]:
+        """What the paper has a table for, by its name there: this run, and those of its variants that have one."""
+        own = self.profile.subject.published or self.profile.subject.name
+        named = {changes.get("subject.published"): name for name, changes in self.profile.variants.items()}
+        return {own: self, **{paper: self.variant(name) for paper, name in named.items() if paper}}
 
     @cached_property
     def vlm(self) -> VLM:
         """The subject, which is also the explainer."""
         c = self.profile.subject
-        return VLM.load(c.model, c.layer, c.revision, c.dtype)
+        return VLM.load(c.model, c.layer, c.dtype, c.layers)
 
     @cached_property
     def subject_training(self) -> dict[str, Any] | None:
@@ -153,7 +169,7 @@ class Run:
     @cached_property
     def sae(self) -> TopKSAE:
         """The trained dictionary."""
-        return load_sae(self.sae_stage.need("sae.safetensors"))
+        return load_sae(self.sae_stage.need("sae.safetensors")).to(DEVICE)
 
     @cached_property
     def sae_report(self) -> dict[str, Any]:
@@ -170,10 +186,34 @@ class Run:
         """Top images of the held-out set: what explanations are scored on."""
         return Evidence.load(self.evidence_stage.need("evaluate.safetensors"))
 
+    @property
+    def knows_truth(self) -> bool:
+        """Whether it is known what every latent is active on: for scenes it is, for photographs nobody knows."""
+        return isinstance(self.world, SceneWorld)
+
     @cached_property
     def truth(self) -> Truth:
-        """What every latent is active on, over the held-out set."""
+        """What every latent is active on, over the held-out set.
+
+        Raises
+        ------
+        ProfileError
+            For photographs.
+        """
+        if not self.knows_truth:
+            raise ProfileError("nobody knows what is in a photograph: this needs images.source scenes")
         return Truth.load(self.evidence_stage.need("truth.safetensors"))
+
+    @property
+    def known_truth(self) -> Truth | None:
+        """:attr:`truth` where there is one, for tables that are the richer for it."""
+        return self.truth if self.knows_truth else None
+
+    @property
+    def skipped(self) -> pd.DataFrame:
+        """Pictures that could not be read so far, and why."""
+        path = self.world_folder / "skipped.csv"
+        return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["name", "reason"])
 
     @cached_property
     def latents(self) -> dict[str, list[int]]:
@@ -200,14 +240,20 @@ class Run:
         """Train the dictionary unless it is there; returns :attr:`sae_report`."""
         path = self.sae_stage.path("sae.safetensors")
         if not path.exists():
-            c, sets, size = self.profile.sae, self.sets, self.profile.subject.batch
-            recipe = SAETraining(c.latents, c.k, c.batch, c.lr, c.warmup, c.dead_after, c.aux_weight)
-            patches = self.vlm.residual([sets["train"][0]]).shape[1]
-            steps = len(sets["train"]) * patches // c.batch
-            batches = shuffled(self.vlm, sets["train"], c.batch, size, c.buffer, self.profile.seed)
-            sae, log = train_sae(batches, steps, recipe, self.sae_stage.folder, self.profile.seed)
-            few = range(min(500, len(sets["explain"])))
-            held_out = torch.cat(list(activations(self.vlm, sets["explain"], few, size)))
+            c, sets, size, seed = self.profile.sae, self.sets, self.profile.subject.batch, self.profile.seed
+            if c.pretrained:
+                sae, log = load_sae(released(c.pretrained)), []
+            else:
+                dtype = getattr(torch, c.dtype)
+                stream = ShuffledActivations(self.vlm, sets["train"], c.batch, size, c.buffer, seed, dtype)
+                recipe = SAETraining(c.latents, c.k, c.batch, c.lr, c.warmup, c.dead_after, c.aux_weight, c.dtype)
+                sae, log = train_sae(stream.batches, len(stream), recipe, self.sae_stage.folder, seed, c.checkpoint)
+            if sae.directions.shape[1] != self.vlm.width:
+                raise ProfileError(
+                    f"the dictionary is {sae.directions.shape[1]} wide and the encoder {self.vlm.width}: "
+                    f"{c.pretrained} was not made for {self.profile.subject.model}"
+                )
+            held_out = activations(self.vlm, sets["explain"], range(min(500, len(sets["explain"]))), size)
             write_json(self.sae_stage.path("report.json"), {**quality(sae, held_out), "log": log})
             sae.save(path)
         return self.sae_report
@@ -219,7 +265,7 @@ class Run:
             images, path = self.sets[name], self.evidence_stage.path(f"{name}.safetensors")
             if path.exists():
                 continue
-            patches = self.vlm.residual([images[0]]).shape[1]
+            patches = self.vlm.patches
             top = TopImages(m, KEEP, patches)
             if name == "explain":
                 smaller = {n: TopImages(m, KEEP, patches, limit=n) for n in self.profile.images.sizes}
@@ -227,9 +273,10 @@ class Run:
                 for n, part in smaller.items():
                     part.result().save(self.evidence_stage.path(f"explain-{n}.safetensors"))
             else:
-                truth, scores = TruthCounter(m, images), Scores(m, self.negative_images)
-                watch(stream(self.vlm, self.sae, images, batch, name), top, truth, scores)
-                truth.result().save(self.evidence_stage.path("truth.safetensors"))
+                truth, scores = self.world.counter(m, images), Scores(m, self.negative_images)
+                watch(stream(self.vlm, self.sae, images, batch, name), top, scores, *([truth] if truth else []))
+                if truth:
+                    truth.result().save(self.evidence_stage.path("truth.safetensors"))
                 write_atomically(self.evidence_stage.path("negatives.npy"), lambda p: _save_array(p, scores.scores))
             top.result().save(path)
 
@@ -304,23 +351,21 @@ class Run:
         return replace(method, coefficient=json.loads(path.read_text()))
 
     def sweep(self, method: Method, variation: str = "", **changes: Any) -> pd.DataFrame:
-        """Explain the validation latents with every coefficient: ``method, coefficient, latent, iou, correctness``."""
+        """Explain the validation latents with every coefficient: ``method, coefficient, latent, iou``.
+
+        And ``correctness``, where it is known.
+        """
         rows = []
         for coefficient in self.coefficients(method):
             steered = replace(method, coefficient=coefficient)
             table = self.explanations(steered, self.latents["validation"], variation, **changes)
+            self.world.reader.prepare("phrases", table.explanation)
             for latent, text in zip(table.latent, table.explanation):
-                iou = iou_score(text, latent, self.evaluate_evidence, self.segmenter, self.profile.explain.k)
-                truth = self.truth.score(latent, text)
-                rows.append(
-                    {
-                        "method": method.key,
-                        "coefficient": coefficient,
-                        "latent": latent,
-                        "iou": iou,
-                        "correctness": truth,
-                    }
-                )
+                row = {"method": method.key, "coefficient": coefficient, "latent": latent}
+                row["iou"] = iou_score(text, latent, self.evaluate_evidence, self.segmenter, self.profile.explain.k)
+                if self.knows_truth:
+                    row["correctness"] = self.truth.score(latent, text)
+                rows.append(row)
         return pd.DataFrame(rows)
 
     def choose_coefficients(self, methods: tuple[Method, ...] = (*STEERING, *HYBRID)) -> pd.DataFrame:
@@ -359,15 +404,16 @@ class Run:
     # -- scoring ----------------------------------------------------------------------------------
 
     @cached_property
-    def segmenter(self) -> SceneSegmenter:
+    def segmenter(self) -> Segmenter:
         """Finds what an explanation names in the held-out images."""
-        return SceneSegmenter(self.sets["evaluate"])
+        return self.world.segmenter(self.sets["evaluate"])
 
     @cached_property
     def synthetic(self) -> SyntheticImages:
         """Draws explanations and encodes the drawings."""
-        generator = SceneGenerator(self.mix, self.profile.seed + 7)
         folder = self.score_stage.path("synthetic")
+        # Pictures depend on the text alone, so they outlive a change of dictionary.
+        generator = self.world.generator(self.world_folder / "drawings")
         return SyntheticImages(generator, self.profile.score.synthetic_images, self.vlm, self.sae, folder)
 
     @cached_property
@@ -394,6 +440,7 @@ class Run:
         wanted = explained[names].drop_duplicates()
         new = wanted[~pd.MultiIndex.from_frame(wanted).isin(pd.MultiIndex.from_frame(known[names]))]
         if len(new):
+            self.world.reader.prepare("phrases", new.explanation)
             table = score_table(
                 new,
                 evidence=self.evaluate_evidence,
@@ -404,7 +451,7 @@ class Run:
                 negatives=self.negatives,
                 clip=self.clip,
             )
-            for measure in MEASURES:
+            for measure in MEASURES if self.knows_truth else ():
                 pairs = zip(table.latent, table.explanation)
                 table[measure] = [self.truth.score(latent, text, measure) for latent, text in pairs]
             known = add_rows(path, table, names)

@@ -24,6 +24,7 @@ NOTEBOOKS = ROOT / "notebooks"
 # A station makes what later notebooks build on, so stations run first, one by one, on all cores. Studies build
 # on stations alone and may run side by side. The verdict reads them all.
 KINDS = ("station", "study", "verdict")
+SCENES = "scenes"  # tag of cells, and need of notebooks
 
 
 def notebooks() -> dict[str, Path]:
@@ -34,6 +35,19 @@ def notebooks() -> dict[str, Path]:
 def kind(notebook: Path) -> str:
     """One of :data:`KINDS`, from the notebook's own metadata."""
     return nbformat.read(notebook, 4).metadata["companion"]["kind"]
+
+
+def fits(notebook: Path, profile: profiles.Profile) -> bool:
+    """Whether a notebook has anything to say about a profile's images: some are about Emoji Scenes alone."""
+    needs = nbformat.read(notebook, 4).metadata["companion"].get("needs")
+    return needs != SCENES or profile.images.source == "scenes"
+
+
+def cells_for(notebook: Path, scenes: bool) -> nbformat.NotebookNode:
+    """The notebook; for photographs without the cells tagged ``scenes``, which need to know the truth."""
+    book = nbformat.read(notebook, 4)
+    book.cells = [c for c in book.cells if scenes or SCENES not in c.metadata.get("tags", [])]
+    return book
 
 
 @dataclass(frozen=True)
@@ -47,6 +61,7 @@ class Job:
     record : JSON file that keeps the key and the digests of what was made; the executed notebook lies beside it.
     key : digest of everything that the notebook's results depend on.
     threads : of the numerical libraries.
+    scenes : whether the images are Emoji Scenes, of which the truth is known.
     """
 
     notebook: Path
@@ -54,6 +69,7 @@ class Job:
     record: Path
     key: str
     threads: int
+    scenes: bool = True
 
     @property
     def executed(self) -> Path:
@@ -87,7 +103,7 @@ def key(notebook: Path, profile: profiles.Profile) -> str:
     before = [path for path in notebooks().values() if path.name <= notebook.name]
     cells = [(c.cell_type, c.source) for path in before for c in nbformat.read(path, 4).cells]
     library = files_digest((ROOT / "lib", ROOT / "data" / "paper"))
-    models = [model_digest(profile.subject.model, profile.subject.revision)]
+    models = [model_digest(profile.subject.model)]
     others = [changes["subject.model"] for changes in profile.variants.values() if "subject.model" in changes]
     models += [model_digest(m) for m in (profile.score.clip, *profile.explainers.values(), *others)]
     return digest(cells, library, profile.as_dict(), models)
@@ -120,7 +136,7 @@ def execute(job: Job) -> Done:
     os.environ |= {MADE: str(made), "OMP_NUM_THREADS": str(job.threads)}
     try:
         papermill.execute_notebook(
-            job.notebook,
+            cells_for(job.notebook, job.scenes),
             job.executed,
             job.parameters,
             kernel_name="python3",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lib.store import write_atomically
+from lib.store import ROOT, hub_id, write_atomically
 
 
 class TopKSAE(nn.Module):
@@ -63,6 +63,17 @@ class TopKSAE(nn.Module):
         return torch.zeros(*x.shape[:-1], self.encoder.out_features, dtype=values.dtype, device=x.device).scatter(
             -1, indices, values
         )
+
+    def decode_sparse(self, values: Tensor, indices: Tensor) -> Tensor:
+        """Reconstruct from what :meth:`encode_sparse` returns: two ``[..., k]`` to ``[..., d]``.
+
+        The dense code, which has hundreds of times as many entries, is never made.
+        """
+        flat = indices.reshape(-1, self.k)
+        out = nn.functional.embedding_bag(
+            flat, self.decoder.weight.T, per_sample_weights=values.reshape(-1, self.k), mode="sum"
+        )
+        return out.reshape(*indices.shape[:-1], -1) + self.b_dec
 
     def decode(self, z: Tensor) -> Tensor:
         """Reconstruct: ``[..., m]`` to ``[..., d]``."""
@@ -120,6 +131,35 @@ def load_sae(path: Path) -> TopKSAE:
     return sae.eval().requires_grad_(False)
 
 
+def released(name: str) -> Path:
+    """The file ``ae.pt`` of a dictionary on the hub, with its ``config.json`` beside it.
+
+    Parameters
+    ----------
+    name : ``id@revision:pattern``; the pattern (``*layer_16_*/trainer_0``) names its folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the pattern does not name exactly one folder.
+    """
+    from huggingface_hub import snapshot_download  # most runs train their own
+
+    repository, _, pattern = name.partition(":")
+    model, revision = hub_id(repository)
+    folder = ROOT / model
+    if not folder.is_dir():
+        wanted = [f"{pattern}/ae.pt", f"{pattern}/config.json"]
+        folder = Path(snapshot_download(model, revision=revision, allow_patterns=wanted))
+    found = sorted(folder.glob(f"{pattern}/ae.pt"))
+    if len(found) != 1:
+        there = ", ".join(str(p.parent.relative_to(folder)) for p in sorted(folder.rglob("ae.pt"))) or "none"
+        raise FileNotFoundError(
+            f"sae.pretrained: {pattern!r} names {len(found)} dictionaries of {model}; there: {there}"
+        )
+    return found[0]
+
+
 @dataclass(frozen=True)
 class SAETraining:
     """How a dictionary is trained (appendix A; the paper's values in brackets).
@@ -133,6 +173,7 @@ class SAETraining:
     warmup : steps of linear warm-up (1000).
     dead_after : a latent is dead after so many patches without firing (10 million).
     aux_weight : weight of the loss that revives dead latents (1/32).
+    dtype : ``float32``, or ``bfloat16`` for the matrix products (bfloat16).
     """
 
     latents: int
@@ -142,6 +183,7 @@ class SAETraining:
     warmup: int
     dead_after: int
     aux_weight: float = 1 / 32
+    dtype: str = "float32"
 
 
 def geometric_median(x: Tensor, steps: int = 30) -> Tensor:
@@ -159,24 +201,42 @@ def fvu(x: Tensor, reconstruction: Tensor) -> float:
 
 
 @torch.no_grad()
-def quality(sae: TopKSAE, x: Tensor) -> dict[str, float]:
-    """How good a dictionary is on held-out activations ``[n, d]``.
+def quality(sae: TopKSAE, batches: Iterable[Tensor]) -> dict[str, float]:
+    """How good a dictionary is on held-out activations, which come in batches ``[n, d]``.
 
     ``fvu``; ``l0``, latents active per input; ``alive``, latents that fire at all, of ``latents``;
-    ``norm``, the mean norm of ``x``, which is the unit of steering coefficients.
+    ``norm``, the mean norm of the inputs, which is the unit of steering coefficients.
     """
-    z = sae.encode(x)
+    m, d = sae.encoder.weight.shape
+    alive = torch.zeros(m, dtype=torch.bool)
+    total, squares = torch.zeros(d, dtype=torch.float64), 0.0
+    error, active, norm, n = 0.0, 0, 0.0, 0
+    for part in batches:
+        x = part.to(sae.b_dec.device)
+        values, indices = sae.encode_sparse(x)
+        error += (x - sae.decode_sparse(values, indices)).double().square().sum().item()
+        alive[indices[values > 0].unique().cpu()] = True
+        active += int((values > 0).sum())
+        norm += x.norm(dim=-1).double().sum().item()
+        total += x.double().sum(0).cpu()
+        squares += x.double().square().sum().item()
+        n += len(x)
     return {
-        "fvu": fvu(x, sae.decode(z)),
-        "l0": (z > 0).float().sum(-1).mean().item(),
-        "alive": int((z > 0).any(0).sum()),
-        "latents": z.shape[1],
-        "norm": x.norm(dim=-1).mean().item(),
+        "fvu": error / (squares - total.square().sum().item() / n),
+        "l0": active / n,
+        "alive": int(alive.sum()),
+        "latents": m,
+        "norm": norm / n,
     }
 
 
 def train_sae(
-    batches: Iterator[Tensor], steps: int, recipe: SAETraining, folder: Path, seed: int
+    batches: Callable[[int], Iterator[Tensor]],
+    steps: int,
+    recipe: SAETraining,
+    folder: Path,
+    seed: int,
+    every: int = 200,
 ) -> tuple[TopKSAE, list[dict[str, float]]]:
     """Train a dictionary on a stream of activations.
 
@@ -186,57 +246,60 @@ def train_sae(
 
     Parameters
     ----------
-    batches : yields ``[batch, d]`` tensors, at least ``steps`` of them.
+    batches : called with a step, yields ``[batch, d]`` tensors from that step on.
     steps : training steps.
     recipe : sizes and rates.
     folder : a checkpoint is kept here, and training resumes from it after a kill.
     seed : of the initial weights.
+    every : steps between checkpoints.
 
     Returns
     -------
     The dictionary, and the log: step, FVU of the batch, dead latents.
     """
-    torch.manual_seed(seed)
-    first = next(batches)
-    d = first.shape[1]
-    norm = first.square().mean().sqrt().item()
-    sae = TopKSAE(d, recipe.latents, recipe.k)
-    sae.b_dec.data = geometric_median(first / norm)
-    optim = torch.optim.Adam(sae.parameters(), lr=recipe.lr, betas=(0.9, 0.999))
-    quiet = torch.zeros(recipe.latents, dtype=torch.long)  # patches since each latent last fired
-    log: list[dict[str, float]] = []
     checkpoint, start = folder / "sae-checkpoint.pt", 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
+    log: list[dict[str, float]] = []
+    state = torch.load(checkpoint, weights_only=True) if checkpoint.exists() else None
+    stream = batches(state["step"] if state else 0)
+    x = next(stream)
+    torch.manual_seed(seed)
+    sae = TopKSAE(x.shape[1], recipe.latents, recipe.k)
+    if state is None:
+        norm = x.square().mean().sqrt().item()
+        sae.b_dec.data = geometric_median(x.cpu() / norm)
+    sae.to(x.device)
+    optim = torch.optim.Adam(sae.parameters(), lr=recipe.lr, betas=(0.9, 0.999))
+    quiet = torch.zeros(recipe.latents, dtype=torch.long, device=x.device)  # patches since each latent last fired
+    if state:
         sae.load_state_dict(state["sae"])
         optim.load_state_dict(state["optim"])
-        quiet, norm, start, log = state["quiet"], state["norm"], state["step"], json.loads(state["log"])
-    for step in tqdm(range(steps), desc="SAE", mininterval=5):
-        x = (first if step == 0 else next(batches)) / norm
-        if step < start:
-            continue  # a resumed run reads past what it has seen
+        norm, start, log = state["norm"], state["step"], json.loads(state["log"])
+        quiet = state["quiet"].to(x.device)
+    half = recipe.dtype == "bfloat16"
+    for step in tqdm(range(start, steps), desc="SAE", mininterval=5, initial=start, total=steps):
+        x = (x if step == start else next(stream)) / norm
         rate = min(1.0, (step + 1) / recipe.warmup, (steps - step) / (0.2 * steps))
         for group in optim.param_groups:
             group["lr"] = recipe.lr * rate
-        pre = sae.preactivations(x)
-        values, indices = pre.topk(sae.k, dim=-1)
-        z = torch.zeros_like(pre).scatter(-1, indices, values)
-        x_hat = sae.decode(z)
-        quiet += len(x)
-        quiet[indices[values > 0].unique()] = 0
-        dead = quiet >= recipe.dead_after
-        loss = (x - x_hat).square().sum(-1).mean()
-        if dead.any():
-            loss = loss + recipe.aux_weight * _aux_loss(sae, pre, (x - x_hat).detach(), dead)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
+            pre = sae.preactivations(x)
+            values, indices = pre.topk(sae.k, dim=-1)
+            x_hat = sae.decode(torch.zeros_like(pre).scatter(-1, indices, values)).float()
+            quiet += len(x)
+            quiet[indices[values > 0].unique()] = 0
+            dead = quiet >= recipe.dead_after
+            loss = (x - x_hat).square().sum(-1).mean()
+            if dead.any():
+                loss = loss + recipe.aux_weight * _aux_loss(sae, pre, (x - x_hat).detach(), dead)
         optim.zero_grad()
         loss.backward()
         _remove_parallel_gradient(sae)
         nn.utils.clip_grad_norm_(sae.parameters(), 1.0)
         optim.step()
         sae.decoder.weight.data = nn.functional.normalize(sae.decoder.weight.data, dim=0)
-        if step % 20 == 0 or step + 1 == steps:
+        if step % max(20, steps // 500) == 0 or step + 1 == steps:
             log.append({"step": step, "fvu": fvu(x, x_hat.detach()), "dead": int(dead.sum())})
-        if (step + 1) % 200 == 0:
+        if (step + 1) % every == 0 and step + 1 < steps:
             state = {
                 "sae": sae.state_dict(),
                 "optim": optim.state_dict(),
@@ -248,7 +311,7 @@ def train_sae(
             write_atomically(checkpoint, lambda path: torch.save(state, path))
     sae.scale(norm)
     checkpoint.unlink(missing_ok=True)
-    return sae.eval(), log
+    return sae.cpu().eval().requires_grad_(False), log
 
 
 def _aux_loss(sae: TopKSAE, pre: Tensor, residual: Tensor, dead: Tensor) -> Tensor:

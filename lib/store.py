@@ -90,10 +90,16 @@ def code(*modules: str) -> str:
     return files_digest(tuple(ROOT / "lib" / (m if (ROOT / "lib" / m).is_dir() else f"{m}.py") for m in modules))
 
 
-def model_digest(model: str, revision: str | None = None) -> str:
-    """What identifies a model: the contents of a local folder, or the id and revision on the hub."""
+def hub_id(model: str) -> tuple[str, str | None]:
+    """``id@revision``, as profiles name what is on the hub, in its two parts; without ``@`` the second is None."""
+    name, _, revision = model.partition("@")
+    return name, revision or None
+
+
+def model_digest(model: str) -> str:
+    """What identifies a model: the contents of a local folder, or its id and revision on the hub."""
     local = ROOT / model
-    return files_digest((local,)) if local.is_dir() else digest(model, revision)
+    return files_digest((local,)) if local.is_dir() else digest(model)
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class TruthCounter:
         """Count one batch."""
         n = len(codes.values)
         owner = torch.from_numpy(
-            np.stack([self.images.scene(codes.first + i).patches().ravel() for i in range(n)]).astype(np.int64)
+            np.stack([self.images.scene(i).patches().ravel() for i in codes.images.tolist()]).astype(np.int64)
         )
         atoms, latents = len(ATOMS), self.mass.shape[0]
         self.patches += torch.bincount(owner.ravel(), minlength=atoms)

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from lib.agreement import above_thresholds
-from lib.bias import background_latents, label, largest_differences, level, names_object
+from lib.bias import background_latents, largest_differences
 from lib.evidence import TopImages, stream, watch
 from lib.experiments import OtherEncoder, base_images, language_model
 from lib.explain import permuted_directions, permuted_evidence
-from lib.feature_space import best_of, best_of_table, clusters, interpretable, level_table, name_cluster, project
-from lib.judges.scenes import FirstElement, SceneSegmenter
+from lib.feature_space import best_of, best_of_table, clusters, interpretable, level_table, project
+from lib.judges.scenes import SceneReader, SceneSegmenter
 from lib.judges.sentences import SentenceEmbedder
 from lib.profile import ProfileError, load
 from lib.protocols import TRAPS, Protocol
@@ -22,6 +22,8 @@ from lib.run import Run
 from lib.scenes.catalogue import ATOM_INDEX, ATOMS
 from lib.search import Search
 from lib.truth import Truth
+
+READER = SceneReader()
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +47,7 @@ def embedder():
     ],
 )
 def test_what_an_explanation_is_about(text, about, at):
-    assert label(text) == about and level(text) == at
-    assert names_object(text) == (at == "object")
+    assert READER.label(text) == about and READER.level(text) == at
 
 
 def truth_of(rows: dict[int, dict[str, float]], latents: int = 3) -> Truth:
@@ -105,14 +106,14 @@ def test_a_limited_set_is_the_start_of_the_whole(tiny_vlm, tiny_sae, pictures):
 
 
 def test_the_first_mask_is_not_the_union(pictures):
-    segmenter = SceneSegmenter(pictures)
+    segmenter, first_only = SceneSegmenter(pictures), SceneSegmenter(pictures, first_only=True)
     image = next(i for i in range(20) if pictures.scene(i).layout.objects)
     layout = pictures.scene(image).layout
     text = f"{layout.object_names[0]} and {layout.surface}"
-    union, first = segmenter.segment(text, image), FirstElement(segmenter).segment(text, image)
+    union, first = segmenter.segment(text, image), first_only.segment(text, image)
     assert (first == segmenter.segment(layout.object_names[0], image)).all()
     assert union.sum() > first.sum() and union[first].all()
-    assert not FirstElement(segmenter).segment("", image).any()
+    assert not first_only.segment("", image).any()
 
 
 def test_unknown_traps_are_refused():
@@ -134,7 +135,9 @@ def test_the_filter_and_the_vote():
     shares, effects = best_of_table(best, kept, names)
     assert shares.estimate.sum() == pytest.approx(1)
     assert effects.set_index("what").estimate["share that passes the filter"] == 1
-    levels, differences = level_table(table, names, truth_of({0: {"water": 1}, 1: {"sand": 1}, 2: {"grass": 1}}))
+    levels, differences = level_table(
+        table, names, READER, truth_of({0: {"water": 1}, 1: {"sand": 1}, 2: {"grass": 1}})
+    )
     assert (levels.place.str.startswith("1.000")).all() and (differences.estimate == 0).all()
 
 
@@ -144,13 +147,13 @@ def test_the_map_puts_like_explanations_together(embedder):
     group = clusters(vectors, 2)
     assert len({(g, "stripes" in t) for g, t in zip(group, texts)}) == 2
     names = [
-        name_cluster([t for t, g in zip(texts, group) if g == c], [t for t, g in zip(texts, group) if g != c])
+        READER.cluster_name([t for t, g in zip(texts, group) if g == c], [t for t, g in zip(texts, group) if g != c])
         for c in (0, 1)
     ]
     assert set(names) == {"mammal", "stripes"}
     where = project(vectors)
     assert where.shape == (24, 2) and np.isfinite(where).all() and (where == project(vectors)).all()
-    assert name_cluster(["justice"], ["a dog"]) == "mixed: justice"
+    assert READER.cluster_name(["justice"], ["a dog"]) == "mixed: justice"
 
 
 def test_search_finds_by_meaning(embedder):
@@ -215,8 +218,8 @@ def test_variants_share_what_they_do_not_change():
     assert run.changed({"images.sizes": [30]}).sae_stage.folder == run.sae_stage.folder
     with pytest.raises(ProfileError, match="no variant 'earlier'"):
         run.variant("earlier")
-    with pytest.raises(ProfileError, match="unknown key 'subject.layers' .did you mean 'subject.layer'"):
-        load("smoke", {"variants": {"x": {"subject.layers": 3}}})
+    with pytest.raises(ProfileError, match="unknown key 'subject.lair' .did you mean 'subject.layer'"):
+        load("smoke", {"variants": {"x": {"subject.lair": 3}}})
 
 
 def test_base_images_are_empty_and_the_noise_is_seeded():

@@ -49,7 +49,7 @@ def test_batch_size_does_not_matter(tiny_vlm, tiny_sae, pictures):
 def test_of_equal_scores_the_earlier_image_wins():
     top = TopImages(1, 2, 1)
     for first in range(3):
-        top.see(CodeBatch(first, torch.ones(1, 1, 1), torch.zeros(1, 1, 1, dtype=torch.long)))
+        top.see(CodeBatch(torch.tensor([first]), torch.ones(1, 1, 1), torch.zeros(1, 1, 1, dtype=torch.long)))
     assert top.result().image.tolist() == [[0, 1]]
 
 
@@ -60,7 +60,9 @@ def test_memory_does_not_grow_with_images():
     for first in range(0, 500, 10):
         top.see(
             CodeBatch(
-                first, torch.rand(10, 4, 2, generator=generator), torch.randint(0, 8, (10, 4, 2), generator=generator)
+                torch.arange(first, first + 10),
+                torch.rand(10, 4, 2, generator=generator),
+                torch.randint(0, 8, (10, 4, 2), generator=generator),
             )
         )
     assert sum(t.numel() for t in vars(top).values() if torch.is_tensor(t)) == size

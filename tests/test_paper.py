@@ -121,6 +121,17 @@ def test_verdicts(folder, lows, verdict):
     assert out.verdict == verdict and out.headline.n == 5
 
 
+def test_a_profile_with_fewer_tables_leaves_claims_undecided(folder):
+    """Photographs have no truth and some profiles one model; the desk must have everything."""
+    row = {"metric": "iou", "estimate": 0.2, "low": 0.1, "high": 0.3, "n": 5}
+    pd.DataFrame([row]).to_csv(folder / "t.csv", index=False)
+    for check in ({"table": "none", "is": "above"}, {"table": "t", "where": {"metric": "clip"}, "is": "above"}):
+        out = evaluate(claim(checks=[check]), folder, strict=False)
+        assert out.verdict == "cannot be tested at this scale" and "nothing that would decide it" in out.counts
+        both = evaluate(claim(checks=[check, {"table": "t", "is": "above"}]), folder, strict=False)
+        assert both.verdict == evaluate(claim(checks=[{"table": "t", "is": "above"}]), folder).verdict
+
+
 def test_bad_claims_are_refused(folder, tmp_path: Path):
     with pytest.raises(MissingStage, match="run the notebooks"):
         evaluate(claim(checks=[{"table": "none", "is": "above"}]), folder)

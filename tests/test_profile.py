@@ -40,7 +40,7 @@ def test_wrong_overrides(overrides, message):
 
 def test_overrides_reach_the_profile():
     assert load("smoke", {"sae.lr": "1e-3"}).sae.lr == 1e-3  # YAML reads this number as text
-    profile = load("smoke", {"sae.latents": 64, "explain.steering": [1, 2.5], "subject.revision": None})
+    profile = load("smoke", {"sae.latents": 64, "explain.steering": [1, 2.5], "subject.published": None})
     assert profile.sae.latents == 64 and profile.explain.steering == (1.0, 2.5)
     assert profile.label.startswith("smoke+") and load("smoke").label == "smoke"
     assert "sae.latents" in keys() and "seed" in keys()

@@ -9,14 +9,28 @@ import pytest
 
 from lib import runner
 from lib.figures import save_table
-from lib.runner import KINDS, Done, Job, Lines, kind, notebooks, run_all
+from lib.profile import load
+from lib.runner import KINDS, Done, Job, Lines, cells_for, fits, kind, notebooks, run_all
 from lib.store import MADE, ROOT, add_rows
 
 
 def test_every_notebook_says_what_it_is_and_the_verdict_comes_last():
-    kinds = [kind(path) for path in notebooks().values()]
-    assert set(kinds) == set(KINDS)
-    assert kinds[0] == "station" and kinds[-1] == "verdict" and kinds.count("verdict") == 1
+    kinds = {path.stem: kind(path) for path in notebooks().values()}
+    assert set(kinds.values()) == set(KINDS)
+    assert kinds["02_sae"] == "station" and [n for n, k in kinds.items() if k == "verdict"] == ["18_claims"]
+
+
+def test_photographs_leave_out_what_needs_the_truth():
+    photographs, scenes = load("laptop"), load("desk")
+    left_out = {n for n, path in notebooks().items() if not fits(path, photographs)}
+    assert left_out == {"00", "01", "17"} and all(fits(path, scenes) for path in notebooks().values())
+    tagged = 0
+    for path in notebooks().values():
+        whole, part = cells_for(path, True).cells, cells_for(path, False).cells
+        gone = [c for c in whole if c not in part]
+        assert all("scenes" in c.metadata["tags"] for c in gone)
+        tagged += len(gone)
+    assert tagged >= 6
 
 
 class Inline:

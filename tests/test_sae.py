@@ -1,11 +1,13 @@
 """The dictionary equals a plain reference, and loads what it should."""
 
+import itertools
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
-from lib.sae import SAETraining, TopKSAE, _aux_loss, fvu, geometric_median, load_sae, train_sae
+from lib.sae import SAETraining, TopKSAE, _aux_loss, fvu, geometric_median, load_sae, quality, train_sae
 
 
 @torch.no_grad()
@@ -57,7 +59,7 @@ def test_folding_a_scale_in_keeps_the_function():
 
 
 def test_training_finds_the_structure_and_keeps_unit_norm(tmp_path):
-    sae, log = train_sae(sparse_stream(600, 256), 600, RECIPE, tmp_path, seed=0)
+    sae, log = train_sae(lambda start: sparse_stream(600, 256), 600, RECIPE, tmp_path, seed=0)
     x = next(sparse_stream(1, 512, seed=0))
     assert fvu(x, sae(x)) < 0.15 < log[0]["fvu"]
     assert torch.allclose(sae.directions.norm(dim=1), torch.ones(48), atol=1e-5)
@@ -91,19 +93,45 @@ def test_auxk_teaches_the_dead_and_nobody_else():
 
 
 def test_training_resumes_where_it_was_killed(tmp_path):
-    whole, _ = train_sae(sparse_stream(400, 64), 400, RECIPE, tmp_path / "whole", seed=0)
+    whole, _ = train_sae(lambda start: sparse_stream(400, 64), 400, RECIPE, tmp_path / "whole", seed=0)
 
-    def killed():
+    def killed(start):
         for i, batch in enumerate(sparse_stream(400, 64)):
             if i == 300:
                 raise KeyboardInterrupt
             yield batch
 
     with pytest.raises(KeyboardInterrupt):
-        train_sae(killed(), 400, RECIPE, tmp_path / "part", seed=0)
-    resumed, log = train_sae(sparse_stream(400, 64), 400, RECIPE, tmp_path / "part", seed=0)
+        train_sae(killed, 400, RECIPE, tmp_path / "part", seed=0)
+    starts = []
+
+    def rest(start):
+        starts.append(start)
+        return itertools.islice(sparse_stream(400, 64), start, None)
+
+    resumed, log = train_sae(rest, 400, RECIPE, tmp_path / "part", seed=0)
+    assert starts == [200]  # what was seen is not encoded again
     assert torch.allclose(whole.encoder.weight, resumed.encoder.weight, atol=1e-6)
     assert [row["step"] for row in log] == [*range(0, 400, 20), 399]
+
+
+def test_quality_in_parts_is_that_of_the_whole():
+    torch.manual_seed(0)
+    sae, x = TopKSAE(6, 15, 3), torch.randn(300, 6) * 3 + 5
+    found, z = quality(sae, x.split(64)), sae.encode(x)
+    assert found["fvu"] == pytest.approx(fvu(x, sae.decode(z)), rel=1e-4)
+    assert found["l0"] == pytest.approx((z > 0).sum(1).float().mean().item())
+    assert found["alive"] == int((z > 0).any(0).sum()) and found["norm"] == pytest.approx(x.norm(dim=1).mean().item())
+    assert torch.allclose(sae.decode_sparse(*sae.encode_sparse(x)), sae.decode(z), atol=1e-5)
+
+
+def test_bfloat16_training_learns_as_well(tmp_path):
+    whole, _ = train_sae(lambda s: sparse_stream(300, 128), 300, RECIPE, tmp_path / "a", seed=0)
+    half, _ = train_sae(
+        lambda s: sparse_stream(300, 128), 300, replace(RECIPE, dtype="bfloat16"), tmp_path / "b", seed=0
+    )
+    x = next(sparse_stream(1, 512, seed=0))
+    assert half.encoder.weight.dtype == torch.float32 and fvu(x, half(x)) < fvu(x, whole(x)) + 0.1
 
 
 def test_fvu_uses_the_variance():

@@ -116,7 +116,7 @@ def test_an_effect_goes_to_a_table_and_back():
 
 def test_differences_pair_latents_not_rows():
     scored = pd.DataFrame({"latent": [1, 2, 2, 1], "base": ["a", "a", "b", "b"], "iou": [1.0, 2.0, 1.5, 0.5]})
-    out = differences(scored, "base", [("a", "b")], ["iou"]).iloc[0]
+    out = differences(scored, "base", [("a", "b")]).iloc[0]
     assert (out.estimate, out.low, out.high) == (0.5, 0.5, 0.5)
 
 

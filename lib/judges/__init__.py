@@ -6,7 +6,7 @@ with photographs their places are taken by models.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -36,3 +36,25 @@ class ImageTextModel(Protocol):
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """Unit embeddings ``[n, d]``."""
+
+
+class Reader(Protocol):
+    """Understands explanations: what they name, and what they are about."""
+
+    def prepare(self, kind: str, texts: Iterable[str]) -> None:
+        """Told that many texts will be read: ``kind`` is phrases, label, level or blank."""
+
+    def phrases(self, text: str) -> list[str]:
+        """Short noun phrases for what a text names, as a detector wants them; none if it names nothing."""
+
+    def label(self, text: str) -> str:
+        """``background``, ``animal`` or ``other`` (the paper's Table 2)."""
+
+    def level(self, text: str) -> str:
+        """``object``, ``place``, ``low-level``, or ``unreadable``."""
+
+    def is_blank(self, text: str) -> bool:
+        """Whether a text calls a picture empty (appendix G.2)."""
+
+    def cluster_name(self, inside: Sequence[str], outside: Sequence[str]) -> str:
+        """A short name for what the texts ``inside`` a cluster share, and those ``outside`` do not (Figure 6)."""

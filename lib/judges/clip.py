@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from lib.store import ROOT
+from lib.store import ROOT, hub_id
+from lib.vlm import DEVICE
 
 
 class OpenClip:
@@ -16,37 +19,56 @@ class OpenClip:
 
     Parameters
     ----------
-    name : an open_clip model name, or a folder with ``open_clip_config.json`` and
-        ``open_clip_model.safetensors``.
+    name : a folder with ``open_clip_config.json`` and ``open_clip_model.safetensors``, or
+        ``id@revision`` of a hub repository that holds them.
 
     Raises
     ------
     FileNotFoundError
         If ``name`` looks like a folder and is none.
+    ValueError
+        If OpenAI's weights would run with another activation than they were trained with.
     """
 
     def __init__(self, name: str) -> None:
         import open_clip  # takes seconds, and one notebook alone needs it
 
-        if (ROOT / name).is_dir():
-            name = f"local-dir:{ROOT / name}"
-        elif name.startswith(("data/", ".", "/")):
-            raise FileNotFoundError(f"no CLIP model in {name}; ./run_all.sh --from-scratch trains the desk models")
+        folder = ROOT / name
+        if not folder.is_dir():
+            if name.startswith(("data/", ".", "/")):
+                raise FileNotFoundError(f"no CLIP model in {name}; ./run_all.sh --from-scratch trains the desk models")
+            from huggingface_hub import snapshot_download
+
+            model, revision = hub_id(name)
+            folder = Path(
+                snapshot_download(
+                    model, revision=revision, allow_patterns=["open_clip_model.safetensors", "*.json", "*.txt"]
+                )
+            )
+            quick = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"].get("quick_gelu")
+            if model.endswith(".openai") and not quick:  # open_clip only warns, and then gives other embeddings
+                raise ValueError(
+                    f"{name}: OpenAI's CLIP needs QuickGELU, and its configuration does not say quick_gelu"
+                )
+        name = f"local-dir:{folder}"
         self.model, self.preprocess = open_clip.create_model_from_pretrained(name, precision="fp32")
-        self.model.eval()
+        self.model.eval().to(DEVICE)
         self.tokenize = open_clip.get_tokenizer(name)
 
     @torch.inference_mode()
     def embed_images(self, images: Sequence[Image.Image]) -> Tensor:
         """Unit embeddings of pictures: ``[n, d]``."""
         parts = [
-            self.model.encode_image(torch.stack([self.preprocess(image) for image in images[i : i + 256]]))
+            self.model.encode_image(torch.stack([self.preprocess(image) for image in images[i : i + 256]]).to(DEVICE))
             for i in range(0, len(images), 256)
         ]
-        return nn.functional.normalize(torch.cat(parts), dim=-1)
+        return nn.functional.normalize(torch.cat(parts), dim=-1).cpu()
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """Unit embeddings of texts, cut at the model's context length: ``[n, d]``."""
-        parts = [self.model.encode_text(self.tokenize(list(texts[i : i + 256]))) for i in range(0, len(texts), 256)]
-        return nn.functional.normalize(torch.cat(parts), dim=-1)
+        parts = [
+            self.model.encode_text(self.tokenize(list(texts[i : i + 256])).to(DEVICE))
+            for i in range(0, len(texts), 256)
+        ]
+        return nn.functional.normalize(torch.cat(parts), dim=-1).cpu()

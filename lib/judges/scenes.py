@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
 from lib.images import SceneImages
-from lib.scenes.catalogue import ATOMS, OBJECTS
+from lib.scenes.catalogue import ATOMS, MAN_MADE, NATURAL, OBJECTS, elements, membership
 from lib.scenes.drawing import draw
 from lib.scenes.language import read
 from lib.scenes.sampling import Mix, arrange
@@ -17,25 +18,21 @@ from lib.scenes.sampling import Mix, arrange
 
 @dataclass(frozen=True)
 class SceneSegmenter:
-    """Looks up the masks of the elements that a text names."""
+    """Looks up the masks of the elements that a text names.
+
+    Attributes
+    ----------
+    images : the scenes.
+    first_only : stop at the first thing that a text names, as the published protocol does.
+    """
 
     images: SceneImages
+    first_only: bool = False
 
     def segment(self, text: str, image: int) -> np.ndarray:
         """Pixels of ``image`` that show anything ``text`` names: ``[H, W]`` bool; empty if it names nothing."""
-        return np.isin(self.images.scene(image).atoms, list(read(text).atoms))
-
-
-@dataclass(frozen=True)
-class FirstElement:
-    """A segmenter that stops at the first thing that a text names, as the published protocol does."""
-
-    segmenter: SceneSegmenter
-
-    def segment(self, text: str, image: int) -> np.ndarray:
-        """Pixels of ``image`` that show the first element of ``text``: ``[H, W]`` bool."""
-        named = read(text).elements
-        return self.segmenter.segment(named[0].phrase if named else "", image)
+        named = read(text).elements[: 1 if self.first_only else None]
+        return np.isin(self.images.scene(image).atoms, [atom for element in named for atom in element.atoms])
 
 
 @dataclass(frozen=True)
@@ -69,3 +66,56 @@ class SceneGenerator:
             ground = surfaces[int(rng.integers(len(surfaces)))] if surfaces else None
             pictures.append(draw(arrange(rng, self.mix, objects, ground)).image)
         return pictures
+
+
+_OBJECT_ATOMS = frozenset(range(len(OBJECTS)))
+_PLACES = frozenset(ATOMS.index(name) for name in NATURAL + MAN_MADE)
+
+
+class SceneReader:
+    """Reads sentences by the catalogue, where the paper asks a language model."""
+
+    def prepare(self, kind: str, texts: Iterable[str]) -> None:
+        """Nothing to do: reading is quick."""
+
+    def phrases(self, text: str) -> list[str]:
+        """The elements that a text names."""
+        return [element.phrase for element in read(text).elements]
+
+    def label(self, text: str) -> str:
+        """An animal anywhere in the sentence makes it ``animal``; ``background`` names surfaces alone."""
+        named = read(text).elements
+        if any(e.atoms <= elements()["animal"].atoms for e in named):
+            return "animal"
+        return "background" if named and self.level(text) != "object" else "other"
+
+    def level(self, text: str) -> str:
+        """``object``, ``place`` or ``low-level`` (pattern, colour, blur, lines): the highest that a sentence names."""
+        named = read(text).elements
+        if not named:
+            return "unreadable"
+        if any(e.atoms & _OBJECT_ATOMS for e in named):
+            return "object"
+        return "place" if any(e.atoms & _PLACES for e in named) else "low-level"
+
+    def is_blank(self, text: str) -> bool:
+        """Whether it names plain white and nothing else."""
+        return [e.name for e in read(text).elements] == ["plain white"]
+
+    def cluster_name(self, inside: Sequence[str], outside: Sequence[str]) -> str:
+        """The element that tells a cluster's explanations best from all others (highest F1), if one does.
+
+        Otherwise the cluster is mixed, and its first two explanations stand for it.
+        """
+
+        def within(text: str) -> np.ndarray:
+            """Elements that cover something that the text names, and all of it."""
+            named = list(read(text).atoms)
+            return membership()[:, named].all(1) if named else np.zeros(len(membership()), bool)
+
+        hits = np.sum([within(t) for t in inside], 0)
+        false = np.sum([within(t) for t in outside], 0) if outside else np.zeros(len(membership()))
+        f1 = 2 * hits / (hits + false + len(inside))
+        if f1.max() < 0.5:  # no one name tells it from the rest
+            return "mixed: " + ", ".join(inside[:2])
+        return list(elements())[int(f1.argmax())]

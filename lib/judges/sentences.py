@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lib.store import ROOT
+from lib.store import ROOT, hub_id
+from lib.vlm import DEVICE
 
 
 class SentenceEmbedder:
@@ -17,18 +18,20 @@ class SentenceEmbedder:
 
     Parameters
     ----------
-    name : an id on the hub, a folder, or an installed package that carries a model in ``model/``.
+    name : ``id@revision`` on the hub, a folder, or an installed package that carries a model in ``model/``.
     """
 
     def __init__(self, name: str) -> None:
         from sentence_transformers import SentenceTransformer  # takes seconds; few notebooks need it
 
-        package = find_spec(name) if name.isidentifier() else None
+        package, revision = find_spec(name) if name.isidentifier() else None, None
         if package is not None:
             name = str(Path(package.submodule_search_locations[0]) / "model")
         elif (ROOT / name).is_dir():
             name = str(ROOT / name)
-        self.model = SentenceTransformer(name, device="cpu")
+        else:
+            name, revision = hub_id(name)
+        self.model = SentenceTransformer(name, revision=revision, device=DEVICE)
 
     def embed(self, texts: Sequence[str]) -> Tensor:
         """Unit embeddings ``[n, d]``; each different text is embedded once."""
