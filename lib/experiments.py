@@ -49,7 +49,7 @@ def by_language_model(run: Run, latents: list[int]) -> pd.DataFrame:
     for name, model in run.profile.explainers.items():
         own = model == run.profile.subject.model
         variation, changes = ("", {}) if own else (f"lm {name}", {"vlm": language_model(run, name)})
-        best = best_coefficients(run.sweep(STEERING[0], variation, **changes))
+        best = best_coefficients(run.sweep(STEERING[:1], variation, **changes))
         steering = replace(STEERING[0], coefficient=best[STEERING[0].key])
         for method in (NOTHING, steering, TOP_K[0]):
             tables.append(run.explanations(method, latents, variation, **changes).assign(explainer=name))

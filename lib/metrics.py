@@ -33,24 +33,40 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.logical_and(a, b).sum() / union) if union else 0.0
 
 
-def image_ious(text: str, latent: int, evidence: Evidence, segmenter: Segmenter, places: Sequence[int]) -> list[float]:
-    """IoU between what the text names and where the latent is active, on some of its top images.
+Where = tuple[Evidence, Segmenter, Sequence[int]]  # top images, what finds things in them, and which places count
 
-    The latent's mask is code > 0, upsampled to pixels (Eq. 7 and 8). Places without an image are left out.
+
+def mean_ious(explanations: pd.DataFrame, sets: Sequence[Where]) -> np.ndarray:
+    """IoU between what each text names and where its latent is active, the mean over the latent's top images: ``[n]``.
+
+    The latent's mask is code > 0, upsampled to pixels (Eq. 7 and 8). NaN if no image activates the latent. It goes
+    latent by latent and image by image, since a segmenter that embeds pictures then embeds each of them once.
+
+    Parameters
+    ----------
+    explanations : a table with columns ``latent`` and ``explanation``; equal rows are scored once.
+    sets : the images are those of all sets together.
     """
-    scores = []
-    for place in places:
-        image = int(evidence.image[latent, place])
-        if image >= 0:
-            mask = segmenter.segment(text, image)
-            active = upsample(evidence.grid(latent, place).numpy() > 0, mask.shape, Image.Resampling.NEAREST) > 0.5
-            scores.append(iou(mask, active))
-    return scores
+    found: dict[tuple[int, str], float] = {}
+    for latent, part in explanations.groupby("latent", sort=False):
+        scores: dict[str, list[float]] = {text: [] for text in part.explanation}
+        for evidence, segmenter, places in sets:
+            for place in places:
+                image = int(evidence.image[latent, place])
+                if image < 0:
+                    continue
+                active = evidence.grid(latent, place).numpy() > 0
+                for text in scores:
+                    mask = segmenter.segment(text, image)
+                    scores[text].append(iou(mask, upsample(active, mask.shape, Image.Resampling.NEAREST) > 0.5))
+        found |= {(latent, text): float(np.mean(values or [np.nan])) for text, values in scores.items()}
+    return np.array([found[pair] for pair in zip(explanations.latent, explanations.explanation)])
 
 
 def iou_score(text: str, latent: int, evidence: Evidence, segmenter: Segmenter, k: int) -> float:
-    """Mean of :func:`image_ious` over the top ``k`` images; NaN if no image activates the latent."""
-    return float(np.mean(image_ious(text, latent, evidence, segmenter, range(k)) or [np.nan]))
+    """:func:`mean_ious` of one explanation over the top ``k`` images."""
+    one = pd.DataFrame({"latent": [latent], "explanation": [text]})
+    return float(mean_ious(one, [(evidence, segmenter, range(k))])[0])
 
 
 def auroc(positives: Iterable[float], negatives: Iterable[float]) -> float:
@@ -145,12 +161,13 @@ def score_table(
     texts = list(dict.fromkeys(explanations.explanation))
     text_of = dict(zip(texts, clip.embed_texts([text or "." for text in texts])))
     synthetic.prepare(texts)
+    ious = mean_ious(explanations, [(evidence, segmenter, range(k))])
     rows = []
-    for text, latent in zip(explanations.explanation, explanations.latent):
+    for text, latent, overlap in zip(explanations.explanation, explanations.latent, ious):
         drawn = synthetic.scores(text, latent)
         rows.append(
             {
-                "iou": iou_score(text, latent, evidence, segmenter, k),
+                "iou": float(overlap),
                 "auroc": auroc(drawn, negatives[:, latent].tolist()),
                 "synthetic": float(np.mean(drawn)) if drawn else 0.0,
                 "clip": float((embedded[latent] @ text_of[text]).mean()) if drawn else 0.0,

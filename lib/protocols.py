@@ -7,13 +7,12 @@ switched on alone, or all together, over the same explanations.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 import pandas as pd
 import torch
 
-from lib.metrics import auroc, image_ious, masked_embeddings
+from lib.metrics import auroc, masked_embeddings, mean_ious
 from lib.run import Run
 
 TRAPS = {
@@ -51,10 +50,7 @@ def rescore(run: Run, scored: pd.DataFrame, protocol: Protocol) -> pd.DataFrame:
         if "shared images" in on:
             seen = (run.explain_evidence, run.world.segmenter(run.sets["explain"], first_only))
             sets = [(*seen, range(_SHARED)), (*held_out, range(k - _SHARED))]
-        table["iou"] = [
-            float(np.mean([*chain.from_iterable(image_ious(text, latent, *one) for one in sets)] or [np.nan]))
-            for latent, text in zip(table.latent, table.explanation)
-        ]
+        table["iou"] = mean_ious(table, sets)
     if {"shared images", "CLIP by position"} & on:
         table["clip"] = _clip(run, table, on)
     if "failures dropped" in on:

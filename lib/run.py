@@ -35,7 +35,7 @@ from lib.explain import (
 )
 from lib.judges import Segmenter
 from lib.judges.clip import OpenClip
-from lib.metrics import SyntheticImages, iou_score, score_table
+from lib.metrics import SyntheticImages, mean_ious, score_table
 from lib.profile import Profile, ProfileError
 from lib.sae import SAETraining, TopKSAE, load_sae, quality, released, train_sae
 from lib.store import ROOT, Stage, add_rows, code, digest, model_digest, write_atomically, write_json
@@ -350,27 +350,24 @@ class Run:
         path = self.explanation_stage.need(f"coefficient-{method.key}.json")
         return replace(method, coefficient=json.loads(path.read_text()))
 
-    def sweep(self, method: Method, variation: str = "", **changes: Any) -> pd.DataFrame:
+    def sweep(self, methods: tuple[Method, ...], variation: str = "", **changes: Any) -> pd.DataFrame:
         """Explain the validation latents with every coefficient: ``method, coefficient, latent, iou``.
 
         And ``correctness``, where it is known.
         """
-        rows = []
-        for coefficient in self.coefficients(method):
-            steered = replace(method, coefficient=coefficient)
-            table = self.explanations(steered, self.latents["validation"], variation, **changes)
-            self.world.reader.prepare("phrases", table.explanation)
-            for latent, text in zip(table.latent, table.explanation):
-                row = {"method": method.key, "coefficient": coefficient, "latent": latent}
-                row["iou"] = iou_score(text, latent, self.evaluate_evidence, self.segmenter, self.profile.explain.k)
-                if self.knows_truth:
-                    row["correctness"] = self.truth.score(latent, text)
-                rows.append(row)
-        return pd.DataFrame(rows)
+        tries = [replace(m, coefficient=c) for m in methods if m.steer for c in self.coefficients(m)]
+        tables = [self.explanations(m, self.latents["validation"], variation, **changes) for m in tries]
+        said = pd.concat(tables, ignore_index=True)
+        self.world.reader.prepare("phrases", said.explanation)
+        table = said[["method", "coefficient", "latent"]].copy()
+        table["iou"] = mean_ious(said, [(self.evaluate_evidence, self.segmenter, range(self.profile.explain.k))])
+        if self.knows_truth:
+            table["correctness"] = [self.truth.score(i, text) for i, text in zip(said.latent, said.explanation)]
+        return table
 
     def choose_coefficients(self, methods: tuple[Method, ...] = (*STEERING, *HYBRID)) -> pd.DataFrame:
         """Fix the coefficient of every steered method by the highest mean IoU; returns the whole sweep."""
-        table = pd.concat([self.sweep(m) for m in methods if m.steer], ignore_index=True)
+        table = self.sweep(methods)
         for key, coefficient in best_coefficients(table).items():
             write_json(self.explanation_stage.path(f"coefficient-{key}.json"), coefficient)
         return table
@@ -412,8 +409,8 @@ class Run:
     def synthetic(self) -> SyntheticImages:
         """Draws explanations and encodes the drawings."""
         folder = self.score_stage.path("synthetic")
-        # Pictures depend on the text alone, so they outlive a change of dictionary.
-        generator = self.world.generator(self.world_folder / "drawings")
+        # Pictures depend on text and generator alone, so they outlive a change of all else.
+        generator = self.world.generator(ROOT / "data" / "runs" / self.profile.name / "drawings")
         return SyntheticImages(generator, self.profile.score.synthetic_images, self.vlm, self.sae, folder)
 
     @cached_property

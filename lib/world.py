@@ -101,7 +101,7 @@ class PhotoWorld:
 
     @cached_property
     def reader(self) -> Reader:
-        """The language model itself reads explanations, as in the paper (section 5.1)."""
+        """The language model itself reads explanations, as in the paper (section 5.1); its answers are kept."""
         from lib.judges.reader import LanguageModelReader
 
         def ask(prompts: Sequence[str], max_new_tokens: int) -> list[str]:

@@ -126,7 +126,18 @@ def hub(tmp_path_factory):
     }
 
 
-@pytest.mark.parametrize("name", PROFILES)
+def test_gemma3_4b_is_the_paper_s_profile_with_less():
+    """It is not run as a whole: models, judges and images are those of paper-gemma3, which is."""
+    part, whole = load("gemma3-4b"), load("paper-gemma3")
+    assert part.subject.model in whole.explainers.values() and part.subject.layer == whole.subject.layer
+    assert part.images.source == whole.images.source and part.images.split == whole.images.split
+    assert part.sae.pretrained == whole.sae.pretrained
+    for judge in ("clip", "sentences", "detector", "segmenter", "generator"):
+        assert getattr(part.score, judge) == getattr(whole.score, judge)
+    assert part.variants["later layer"]["sae.pretrained"] == whole.variants["later layer"]["sae.pretrained"]
+
+
+@pytest.mark.parametrize("name", [name for name in PROFILES if name != "gemma3-4b"])
 def test_the_notebooks_run_on_the_paper_s_models(name, hub, tmp_path):
     config, overrides = tiny_judges.build_sam2(tmp_path)
     sizes = {**SIZES, "score.sam2_config": config, "score.sam2_overrides": list(overrides)}
