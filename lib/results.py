@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lib.assets import known
 from lib.effects import METRICS, metrics_of, values
 from lib.explain import HYBRID, STEERING, TOP_K, Method, pictures
 from lib.figures import COLOURS
-from lib.plan import known
 from lib.stats import Estimate, bootstrap, bootstrap_ratio
 from lib.store import ROOT, hub_id
 from lib.truth import MEASURES, Truth

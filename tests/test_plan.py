@@ -6,7 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from lib import plan, profile
+from lib import assets as hub_assets
+from lib import hours, plan, profile
+from lib import machine as this_machine
 from lib.flops import Shape
 from lib.profile import HardwareConfig, StudyConfig, load
 from lib.store import ROOT
@@ -79,13 +81,13 @@ class Paper:
 @pytest.fixture
 def machine(monkeypatch):
     """A machine and a hub on which nothing is missing, nothing cached; tests take things away from it."""
-    monkeypatch.setattr(plan, "installed", lambda package: plan.required()[package])
-    monkeypatch.setattr(plan, "gpus", lambda: [85.0])
-    monkeypatch.setattr(plan, "main_memory", lambda: 128.0)
-    monkeypatch.setattr(plan, "disk", lambda path: (1, 1000.0))
-    monkeypatch.setattr(plan, "cached", lambda: {})
-    monkeypatch.setattr(plan, "token", lambda: "hf_token")
-    monkeypatch.setattr(plan, "access", lambda asset: "granted")
+    monkeypatch.setattr(this_machine, "installed", lambda package: this_machine.required()[package])
+    monkeypatch.setattr(this_machine, "gpus", lambda: [85.0])
+    monkeypatch.setattr(this_machine, "main_memory", lambda: 128.0)
+    monkeypatch.setattr(this_machine, "disk", lambda path: (1, 1000.0))
+    monkeypatch.setattr(this_machine, "cached", lambda: {})
+    monkeypatch.setattr(this_machine, "token", lambda: "hf_token")
+    monkeypatch.setattr(this_machine, "access", lambda asset: "granted")
     return monkeypatch
 
 
@@ -98,7 +100,7 @@ def the_problem(made: Paper) -> plan.Problem:
     return only
 
 
-def whole(assets: list[plan.Asset]) -> dict:
+def whole(assets: list[hub_assets.Asset]) -> dict:
     """A cache that holds these."""
     return {(a.kind, a.id, a.revision): a.gb for a in assets}
 
@@ -114,50 +116,50 @@ def test_nothing_is_missing(machine, capsys):
 
 @pytest.mark.parametrize(("found", "says"), [(None, "is not installed"), ("0.0.1", "(0.0.1 is)")])
 def test_a_package_is_missing_or_of_another_version(machine, found, says):
-    machine.setattr(plan, "installed", lambda p: found if p == "tokenizers" else plan.required()[p])
+    machine.setattr(this_machine, "installed", lambda p: found if p == "tokenizers" else this_machine.required()[p])
     problem = the_problem(Paper())
-    assert says in problem.what and f"pip install tokenizers=={plan.required()['tokenizers']}" in problem.remedy
+    assert says in problem.what and f"pip install tokenizers=={this_machine.required()['tokenizers']}" in problem.remedy
 
 
 def test_installed_looks_at_this_environment():
-    assert plan.installed("torch") == plan.required()["torch"]  # without +cpu
-    assert plan.installed("no-such-package") is None
+    assert this_machine.installed("torch") == this_machine.required()["torch"]  # without +cpu
+    assert this_machine.installed("no-such-package") is None
 
 
 def test_the_disk_is_too_small(machine):
-    need = sum(a.gb for a in plan.assets_of(Paper())) + 50
-    machine.setattr(plan, "disk", lambda path: (1, need + 1))
+    need = sum(a.gb for a in hub_assets.assets_of(Paper())) + 50
+    machine.setattr(this_machine, "disk", lambda path: (1, need + 1))
     assert not plan.problems(Paper())
-    machine.setattr(plan, "disk", lambda path: (1, need - 1))
+    machine.setattr(this_machine, "disk", lambda path: (1, need - 1))
     assert f"{need:.0f} GB needed" in the_problem(Paper()).what
 
 
 def test_cache_and_results_on_two_disks(machine):
-    machine.setattr(plan, "disk", lambda path: (1, 51.0) if path == ROOT else (2, 5.0))
+    machine.setattr(this_machine, "disk", lambda path: (1, 51.0) if path == ROOT else (2, 5.0))
     problem = the_problem(Paper())
-    assert str(plan.hub_cache()) in problem.what and "5 GB free" in problem.what
+    assert str(this_machine.hub_cache()) in problem.what and "5 GB free" in problem.what
 
 
 def test_no_gpu(machine):
-    machine.setattr(plan, "gpus", lambda: [])
+    machine.setattr(this_machine, "gpus", lambda: [])
     assert the_problem(Paper()).what.startswith("no GPU")
 
 
 def test_gpus_too_small_even_together(machine):
-    machine.setattr(plan, "gpus", lambda: [25.0, 25.0])
+    machine.setattr(this_machine, "gpus", lambda: [25.0, 25.0])
     assert "50 GB of GPU memory; 80 GB assumed" in the_problem(Paper()).what
-    machine.setattr(plan, "gpus", lambda: [42.0, 42.0])
+    machine.setattr(this_machine, "gpus", lambda: [42.0, 42.0])
     assert not plan.problems(Paper())
 
 
 def test_too_little_memory(machine):
-    machine.setattr(plan, "main_memory", lambda: 16.0)
+    machine.setattr(this_machine, "main_memory", lambda: 16.0)
     assert "16 GB of main memory" in the_problem(Paper()).what
 
 
 def test_no_token(machine):
-    machine.setattr(plan, "token", lambda: None)
-    machine.setattr(plan, "access", lambda asset: "gated" if asset.gated else "granted")
+    machine.setattr(this_machine, "token", lambda: None)
+    machine.setattr(this_machine, "access", lambda asset: "gated" if asset.gated else "granted")
     problem = the_problem(Paper())
     assert "hf auth login" in problem.remedy
     for page in ("google/gemma-3-4b-it", "stabilityai/stable-diffusion-3.5-medium"):
@@ -165,43 +167,43 @@ def test_no_token(machine):
 
 
 def test_a_gate_that_is_not_open(machine):
-    machine.setattr(plan, "access", lambda asset: "gated" if "gemma-3-4b-it" in asset.id else "granted")
+    machine.setattr(this_machine, "access", lambda asset: "gated" if "gemma-3-4b-it" in asset.id else "granted")
     made = Paper(sae=Dictionary(pretrained=None))
     problem = the_problem(made)
     assert problem.remedy == "accept its terms: https://huggingface.co/google/gemma-3-4b-it"
 
 
 def test_neither_token_nor_gate_matter_for_what_is_in_the_cache(machine):
-    gated = whole([a for a in plan.assets_of(Paper()) if a.gated])
-    machine.setattr(plan, "cached", lambda: gated)
-    machine.setattr(plan, "token", lambda: None)
-    machine.setattr(plan, "access", lambda asset: "gated" if asset.gated else "granted")
+    gated = whole([a for a in hub_assets.assets_of(Paper()) if a.gated])
+    machine.setattr(this_machine, "cached", lambda: gated)
+    machine.setattr(this_machine, "token", lambda: None)
+    machine.setattr(this_machine, "access", lambda asset: "gated" if asset.gated else "granted")
     assert not plan.problems(Paper())
 
 
 def test_the_hub_cannot_be_reached(machine):
     asked = []
-    machine.setattr(plan, "access", lambda asset: asked.append(asset.id) or "unreachable")
+    machine.setattr(this_machine, "access", lambda asset: asked.append(asset.id) or "unreachable")
     problem = the_problem(Paper())
     assert "facebook/sam2.1-hiera-large" in problem.what and "HF_HUB_OFFLINE" in problem.remedy
     assert set(asked) == {GEMMA.partition("@")[0]}  # one time-out is enough
 
 
 def test_an_offline_machine_with_a_full_cache_lacks_nothing(machine):
-    full = whole(plan.assets_of(Paper()))
-    machine.setattr(plan, "cached", lambda: full)
-    machine.setattr(plan, "access", lambda asset: "unreachable")
+    full = whole(hub_assets.assets_of(Paper()))
+    machine.setattr(this_machine, "cached", lambda: full)
+    machine.setattr(this_machine, "access", lambda asset: "unreachable")
     assert not plan.problems(Paper())
     assert "of which 0.0 GB are to be downloaded" in plan.report(Paper())
 
 
 def test_a_token_that_the_hub_refuses(machine):
-    machine.setattr(plan, "access", lambda asset: "refused")
+    machine.setattr(this_machine, "access", lambda asset: "refused")
     assert "hf auth login" in the_problem(Paper()).remedy
 
 
 def test_an_id_that_the_hub_does_not_know(machine):
-    machine.setattr(plan, "access", lambda asset: "absent" if asset.id == "someone/typo" else "granted")
+    machine.setattr(this_machine, "access", lambda asset: "absent" if asset.id == "someone/typo" else "granted")
     assert "there is no model someone/typo" in the_problem(Paper(subject=Subject("someone/typo"))).what
 
 
@@ -213,7 +215,7 @@ def test_a_folder_of_images_that_is_not_there(machine, source):
 
 def test_a_folder_of_images_that_is_there(machine, tmp_path):
     made = Paper(images=Images(str(tmp_path)))
-    assert not plan.problems(made) and all(a.kind == "model" for a in plan.assets_of(made))
+    assert not plan.problems(made) and all(a.kind == "model" for a in hub_assets.assets_of(made))
 
 
 def test_errors_of_the_hub_are_told_apart(monkeypatch):
@@ -231,7 +233,7 @@ def test_errors_of_the_hub_are_told_apart(monkeypatch):
         (OfflineModeIsEnabled(), "unreachable"),
         (None, "granted"),
     ]
-    asset = plan.Asset("a/b", "dataset", ("images",))
+    asset = hub_assets.Asset("a/b", "dataset", ("images",))
     for error, state in told:
 
         def check(self, repo_id, repo_type, error=error):
@@ -240,14 +242,14 @@ def test_errors_of_the_hub_are_told_apart(monkeypatch):
                 raise error
 
         monkeypatch.setattr(huggingface_hub.HfApi, "auth_check", check)
-        assert plan.access(asset) == state
+        assert this_machine.access(asset) == state
 
 
 # -- downloads -------------------------------------------------------------------------------------
 
 
 def test_totals_add_up(machine):
-    assets = plan.assets_of(Paper())
+    assets = hub_assets.assets_of(Paper())
     assert len({a.id for a in assets}) == len(assets) == 8
     total = 8.6 + 0.08 + 1.71 + 0.44 + 0.94 + 0.9 + 16.3 + 1.13  # the validation split: nothing is trained
     assert sum(a.gb for a in assets) == pytest.approx(total)
@@ -259,32 +261,32 @@ def test_a_repository_is_counted_once_whatever_it_is_for(machine):
         explainers={"4B": GEMMA, "12B": "google/gemma-3-12b-it"},
         variants={"later": {"subject.layer": 24, "sae.pretrained": f"{SAE}:*layer_24_*/trainer_0"}},
     )
-    found = {a.id: a for a in plan.assets_of(made)}
+    found = {a.id: a for a in hub_assets.assets_of(made)}
     assert found["google/gemma-3-4b-it"].roles == ("subject", "explainer 4B")
     assert found["google/gemma-3-12b-it"].gb == 24.4
     assert found["javifer/google_gemma-3-4b-it-saes"].gb == pytest.approx(2 * 0.08)  # two dictionaries of it
 
 
 def test_training_needs_the_training_images(machine):
-    found = {a.kind: a for a in plan.assets_of(Paper(sae=Dictionary(pretrained=None)))}
+    found = {a.kind: a for a in hub_assets.assets_of(Paper(sae=Dictionary(pretrained=None)))}
     assert found["dataset"].gb == pytest.approx(5.65 + 1.13)
 
 
 def test_a_text_encoder_left_out_is_not_downloaded(machine):
-    assert sum(a.gb for a in plan.assets_of(Paper())) - sum(
-        a.gb for a in plan.assets_of(Paper(score=Score(without_t5=True)))
+    assert sum(a.gb for a in hub_assets.assets_of(Paper())) - sum(
+        a.gb for a in hub_assets.assets_of(Paper(score=Score(without_t5=True)))
     ) == pytest.approx(16.3 - 6.8)
 
 
 def test_what_is_half_there_is_half_downloaded(machine):
-    machine.setattr(plan, "cached", lambda: {("model", *GEMMA.split("@")): 5.0})
-    (gemma,) = [a for a in plan.assets_of(Paper()) if "subject" in a.roles]
+    machine.setattr(this_machine, "cached", lambda: {("model", *GEMMA.split("@")): 5.0})
+    (gemma,) = [a for a in hub_assets.assets_of(Paper()) if "subject" in a.roles]
     assert not gemma.here and gemma.missing == pytest.approx(3.6)
 
 
 def test_another_revision_in_the_cache_is_not_this_one(machine):
-    machine.setattr(plan, "cached", lambda: {("model", "google/gemma-3-4b-it", "0" * 40): 8.6})
-    assert not any(a.here for a in plan.assets_of(Paper()))
+    machine.setattr(this_machine, "cached", lambda: {("model", "google/gemma-3-4b-it", "0" * 40): 8.6})
+    assert not any(a.here for a in hub_assets.assets_of(Paper()))
 
 
 def test_unknown_ids_are_listed_without_a_size(machine):
@@ -302,24 +304,24 @@ def test_the_cache_is_read(monkeypatch, tmp_path):
     (snapshot / "config.json").write_bytes(bytes(1000))
     (tmp_path / "models--a--b" / "refs").mkdir()
     (tmp_path / "models--a--b" / "refs" / "main").write_text(commit)
-    monkeypatch.setattr(plan, "hub_cache", lambda: tmp_path)
+    monkeypatch.setattr(this_machine, "hub_cache", lambda: tmp_path)
     size = pytest.approx(1e-6)
-    assert plan.cached() == {("model", "a/b", commit): size, ("model", "a/b", "main"): size}
-    monkeypatch.setattr(plan, "hub_cache", lambda: tmp_path / "none")
-    assert plan.cached() == {}
+    assert this_machine.cached() == {("model", "a/b", commit): size, ("model", "a/b", "main"): size}
+    monkeypatch.setattr(this_machine, "hub_cache", lambda: tmp_path / "none")
+    assert this_machine.cached() == {}
 
 
 # -- hours -----------------------------------------------------------------------------------------
 
 
 def cost(made: Paper, notebook: str) -> float:
-    return sum(s.flops for s in plan.stages(made) if s.notebook == notebook)
+    return sum(s.flops for s in hours.stages(made) if s.notebook == notebook)
 
 
 def test_a_released_dictionary_costs_no_training():
     assert cost(Paper(), "02") == 0
     trained = Paper(sae=Dictionary(pretrained=None))
-    shape = plan.shape_for(GEMMA)
+    shape = hours.shape_for(GEMMA)
     codes = 2 * 4096 * 1152 * 8192
     assert cost(trained, "02") == pytest.approx(50_000 * (shape.see(17) + 7 * codes))
     assert cost(trained, "03") == cost(Paper(), "03") == pytest.approx(10_000 * (shape.see(17) + codes))
@@ -327,7 +329,8 @@ def test_a_released_dictionary_costs_no_training():
 
 def test_hours_are_flops_at_the_stated_speed():
     slow, fast = (
-        plan.stages(Paper(hardware=HardwareConfig("x", tflops=t, gpu_gb=80, memory_gb=1, disk_gb=1))) for t in (50, 100)
+        hours.stages(Paper(hardware=HardwareConfig("x", tflops=t, gpu_gb=80, memory_gb=1, disk_gb=1)))
+        for t in (50, 100)
     )
     for a, b in zip(slow, fast, strict=True):
         assert a.flops == b.flops and a.hours == pytest.approx(2 * b.hours)
@@ -346,10 +349,10 @@ def test_every_variant_and_other_explainer_has_its_row():
         explainers={"4B": GEMMA, "27B": "google/gemma-3-27b-it"},
         variants={"later": {"subject.layer": 24}, "own": {"subject.layer": 24, "sae.pretrained": None}},
     )
-    rows = [(s.notebook, s.what) for s in plan.stages(made)]
+    rows = [(s.notebook, s.what) for s in hours.stages(made)]
     assert [r for r in rows if r[0] == "07"] == [("07", "variant later"), ("07", "variant own")]
     assert [r for r in rows if r[0] == "12"] == [("12", "explainer 27B")]
-    later, own = (s.flops for s in plan.stages(made) if s.notebook == "07")
+    later, own = (s.flops for s in hours.stages(made) if s.notebook == "07")
     trained = cost(Paper(subject=Subject(layer=24), sae=Dictionary(pretrained=None)), "02")
     assert trained > 0 and own - later == pytest.approx(trained)
 
@@ -359,49 +362,49 @@ def test_methods_are_those_that_are_compared():
 
     families = {"Steering": "steering", "Top-k": "top_k", "Steering-informed Top-k": "hybrid"}
     for counted, methods in (
-        (plan.EVERY, (*explain.STEERING, *explain.TOP_K, *explain.HYBRID)),
-        (plan.PUBLISHED, explain.PUBLISHED),
+        (hours.EVERY, (*explain.STEERING, *explain.TOP_K, *explain.HYBRID)),
+        (hours.PUBLISHED, explain.PUBLISHED),
     ):
         for family, name in families.items():
             assert getattr(counted, name) == sum(m.family == family for m in methods)
 
 
 def test_the_shape_of_a_local_model_is_in_its_configuration():
-    shape = plan.shape_for("data/models/subject-a")
+    shape = hours.shape_for("data/models/subject-a")
     assert (shape.tokens, shape.image_tokens, shape.vision_width) == (64, 16, 192)
-    assert plan.shape_for("data/models/subject-b").tokens == 65  # with a class token
-    assert plan.shape_for("someone/unknown") is None
+    assert hours.shape_for("data/models/subject-b").tokens == 65  # with a class token
+    assert hours.shape_for("someone/unknown") is None
 
 
 # -- what is known, and the profiles that ship ------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", plan.known())
+@pytest.mark.parametrize("name", hub_assets.known())
 def test_what_is_known_of_an_asset_is_whole(name):
-    entry = plan.known()[name]
+    entry = hub_assets.known()[name]
     assert entry["kind"] in ("model", "dataset") and entry["licence"] and isinstance(entry["gated"], bool)
     assert entry["page"] == f"https://huggingface.co/{'datasets/' if entry['kind'] == 'dataset' else ''}{name}"
-    pinned = plan.Asset(name, entry["kind"], (), entry["revision"]).pinned
+    pinned = hub_assets.Asset(name, entry["kind"], (), entry["revision"]).pinned
     assert pinned == entry.get("pinned", True)
-    assert plan._size(entry, set(), False) > 0
-    if isinstance(shape := plan.shape_for(name), Shape):
+    assert hub_assets._size(entry, set(), False) > 0
+    if isinstance(shape := hours.shape_for(name), Shape):
         assert shape.parameters / 1e9 == pytest.approx(entry["billions"], rel=0.03)
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in profile.PROFILES.glob("*.yaml")))
 def test_profiles_name_the_revisions_that_are_known(monkeypatch, name):
-    monkeypatch.setattr(plan, "cached", lambda: {})
-    for asset in plan.assets_of(load(name)):
-        assert asset.revision == plan.known()[asset.id]["revision"]
+    monkeypatch.setattr(this_machine, "cached", lambda: {})
+    for asset in hub_assets.assets_of(load(name)):
+        assert asset.revision == hub_assets.known()[asset.id]["revision"]
 
 
 @pytest.mark.parametrize("name", ["desk", "smoke"])
 def test_the_desk_downloads_nothing_and_needs_no_gpu(machine, name):
-    machine.setattr(plan, "gpus", lambda: [])
-    machine.setattr(plan, "token", lambda: None)
-    machine.setattr(plan, "access", lambda asset: pytest.fail("the hub was asked"))
+    machine.setattr(this_machine, "gpus", lambda: [])
+    machine.setattr(this_machine, "token", lambda: None)
+    machine.setattr(this_machine, "access", lambda asset: pytest.fail("the hub was asked"))
     made = load(name)
-    assert plan.assets_of(made) == [] and plan.main_plan(made) == 0
+    assert hub_assets.assets_of(made) == [] and plan.main_plan(made) == 0
     text = plan.report(made)
     assert "Nothing to download." in text and "no GPU" in text and "unknown" not in text
 
@@ -412,5 +415,5 @@ def test_an_overridden_desk_with_a_missing_model_is_refused(machine):
 
 
 def test_disk_looks_where_a_folder_will_be(tmp_path):
-    number, free = plan.disk(tmp_path / "not" / "yet")
+    number, free = this_machine.disk(tmp_path / "not" / "yet")
     assert number == Path(tmp_path).stat().st_dev and free > 0
