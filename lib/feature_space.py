@@ -68,9 +68,11 @@ def best_of_table(best: pd.DataFrame, kept: pd.DataFrame, methods: dict[str, str
 
     Parameters
     ----------
-    best, kept : from :func:`best_of` and :func:`interpretable`.
+    best, kept : from :func:`best_of` and :func:`interpretable`; if none is kept, the winners among all are counted.
     methods : key -> name.
     """
+    passed = best.latent.isin(kept.latent).to_numpy(float)
+    kept = kept if len(kept) else best
     won = {name: kept[f"vote {key}"].to_numpy(float) for key, name in methods.items()}
     rows = [
         {"method": name, **effect(bootstrap(share)), "alone": int(kept[kept.method == key].alone.sum())}
@@ -83,7 +85,6 @@ def best_of_table(best: pd.DataFrame, kept: pd.DataFrame, methods: dict[str, str
         "Steering - Top-k": (steering, topk),
     }
     effects = [{"what": what, **effect(difference(a, b))} for what, (a, b) in pairs.items()]
-    passed = best.latent.isin(kept.latent).to_numpy(float)
     effects.append({"what": "share that passes the filter", **effect(bootstrap(passed))})
     return pd.DataFrame(rows), pd.DataFrame(effects)
 

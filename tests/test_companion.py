@@ -135,6 +135,9 @@ def test_the_filter_and_the_vote():
     shares, effects = best_of_table(best, kept, names)
     assert shares.estimate.sum() == pytest.approx(1)
     assert effects.set_index("what").estimate["share that passes the filter"] == 1
+    none = best_of_table(best, kept[:0], names)
+    assert none[0].estimate.tolist() == shares.estimate.tolist()
+    assert none[1].set_index("what").estimate["share that passes the filter"] == 0
     levels, differences = level_table(
         table, names, READER, truth_of({0: {"water": 1}, 1: {"sand": 1}, 2: {"grass": 1}})
     )
