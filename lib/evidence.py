@@ -45,8 +45,18 @@ class CodeBatch:
 
     def heatmap(self, image: Tensor, latent: Tensor) -> Tensor:
         """Codes of pairs of an image in the batch and a latent: ``[pairs]``, ``[pairs]`` to ``[pairs, patches]``."""
-        hit = self.indices[image] == latent[:, None, None]
-        return (self.values[image] * hit).sum(-1)
+        _, patches, k = self.indices.shape
+        out = self.values.new_zeros(len(image), patches)
+        patch = torch.arange(patches)[:, None].expand(-1, k)
+        size = 1 + int(max(latent.max(), self.indices.max())) if len(latent) else 0
+        for one in image.unique():
+            pairs = torch.nonzero(image == one).flatten()
+            # Rows of `out` by latent, so that each code of the image is looked up once, however many pairs there are.
+            row = torch.full((size,), -1)
+            row[latent[pairs]] = pairs
+            rows = row[self.indices[one]]
+            out[rows[rows >= 0], patch[rows >= 0]] = self.values[one][rows >= 0]
+        return out
 
 
 @torch.inference_mode()
@@ -117,7 +127,7 @@ class TopImages:
             kept = order[rows].clamp_max(keep - 1)[..., None].expand(-1, -1, self.heat.shape[-1])
             self.heat[rows] = self.heat[rows].gather(1, kept)
         latent, place = torch.nonzero((order >= keep) & (self.score > 0), as_tuple=True)
-        for latents_, places in zip(latent.split(128), place.split(128)):  # bounds the memory
+        for latents_, places in zip(latent.split(4096), place.split(4096)):  # bounds the memory
             self.heat[latents_, places] = codes.heatmap(order[latents_, places] - keep, latents_)
 
     def result(self) -> Evidence:

@@ -28,8 +28,9 @@ MODELS = {
     "google/gemma-3-27b-it": (tiny_hub.build_gemma3, {"language_width": 48, "seed": 5, "vision_layers": 27}),
     "OpenGVLab/InternVL3-14B-hf": (tiny_hub.build_internvl, {"vision_layers": 24}),
     "HuggingFaceTB/SmolVLM-256M-Instruct": (tiny_hub.build_smolvlm, {"vision_layers": 12}),
-    "IDEA-Research/grounding-dino-base": (tiny_judges.build_grounding_dino, {}),
-    "IDEA-Research/grounding-dino-tiny": (tiny_judges.build_grounding_dino, {}),
+    # One box at the most: SAM 2's decoder, which cannot be made small, fills each.
+    "IDEA-Research/grounding-dino-base": (tiny_judges.build_grounding_dino, {"num_queries": 1}),
+    "IDEA-Research/grounding-dino-tiny": (tiny_judges.build_grounding_dino, {"num_queries": 1}),
     "facebook/sam2.1-hiera-large": (tiny_judges.build_sam2, {}),
     "facebook/sam2.1-hiera-tiny": (tiny_judges.build_sam2, {}),
     "stabilityai/stable-diffusion-3.5-medium": (tiny_judges.build_sd3, {}),

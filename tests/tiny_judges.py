@@ -16,7 +16,7 @@ SAM2_OVERRIDES = (
 )
 
 
-def build_grounding_dino(folder: Path) -> Path:
+def build_grounding_dino(folder: Path, num_queries: int = 10) -> Path:
     """A random Grounding DINO: 10 queries, a one-layer Swin and a one-layer BERT."""
     from transformers import (
         BertConfig,
@@ -56,7 +56,7 @@ def build_grounding_dino(folder: Path) -> Path:
             intermediate_size=32,
             max_position_embeddings=256,
         ),
-        num_queries=1,
+        num_queries=num_queries,
         d_model=32,
         encoder_layers=1,
         decoder_layers=2,
