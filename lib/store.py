@@ -1,27 +1,33 @@
-"""Results on disk: written atomically, kept under a digest of everything they depend on."""
+"""Results on disk: written atomically, read with an error that says what to do, added to under a lock."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from filelock import FileLock
+from safetensors import SafetensorError
+
+if TYPE_CHECKING:
+    import torch
 
 ROOT = Path(__file__).resolve().parents[1]  # the project's folder
+RUNS = ROOT / "data" / "runs"  # all that can be made again
 
-
-MADE = "STEERING_COMPANION_MADE"  # environment variable: file in which tables and figures are noted
+MADE = "STEERING_COMPANION_MADE"  # environment variable: file in which tables, figures and stages are noted
 
 
 class MissingStage(RuntimeError):
     """A result that an earlier notebook must make first."""
+
+
+class Damaged(RuntimeError):
+    """A file of results that cannot be read; the message says what to remove."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
@@ -39,17 +45,71 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
     return path
 
 
-def note_made(path: Path) -> Path:
-    """Tell the runner, if there is one, that a table or figure was written."""
-    if MADE in os.environ:
-        with open(os.environ[MADE], "a") as notes:
-            notes.write(f"{path.relative_to(ROOT)}\n")
-    return path
+def write_text(path: Path, text: str) -> Path:
+    """Write UTF-8 text atomically."""
+    return write_atomically(path, lambda target: target.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path, value: Any) -> Path:
     """Write JSON atomically."""
-    return write_atomically(path, lambda target: target.write_text(json.dumps(value, indent=1) + "\n"))
+    return write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_table(path: Path, table: pd.DataFrame) -> Path:
+    """Write a table as Parquet, atomically."""
+    return write_atomically(path, lambda target: table.to_parquet(target, index=False))
+
+
+def write_array(path: Path, values: np.ndarray) -> Path:
+    """Write an array as ``.npy``, atomically."""
+
+    def write(target: Path) -> None:
+        with target.open("wb") as file:  # np.save would add a suffix to a name
+            np.save(file, values)
+
+    return write_atomically(path, write)
+
+
+def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> Path:
+    """Write named tensors as safetensors, atomically."""
+    from safetensors.torch import save_file  # imports torch, for which who reads tables need not wait
+
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    return write_atomically(path, lambda target: save_file(whole, target, metadata=metadata))
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(path)
+
+
+_READERS: dict[str, Callable[[Path], Any]] = {
+    ".json": lambda path: json.loads(path.read_text(encoding="utf-8")),
+    ".parquet": pd.read_parquet,
+    ".npy": lambda path: np.load(path, allow_pickle=False),
+    ".safetensors": _tensors,
+    ".csv": pd.read_csv,
+}
+
+
+def read(path: Path) -> Any:
+    """What one of the writers above has left: JSON, a table, an array, or tensors, by the file's suffix.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    Damaged
+        If it is empty, truncated, or otherwise not what its suffix says.
+    """
+    try:
+        return _READERS[path.suffix](path)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, EOFError, SafetensorError) as error:  # Arrow's and JSON's errors are ValueErrors
+        why = " ".join(str(error).split())[:200]
+        raise Damaged(f"{short(path)} is damaged ({why}). Remove it and run again: it is then made anew") from error
 
 
 def add_rows(path: Path, new: pd.DataFrame, names: list[str]) -> pd.DataFrame:
@@ -60,74 +120,21 @@ def add_rows(path: Path, new: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
         if path.exists():
-            known = pd.read_parquet(path)
+            known = read(path)
             there = pd.MultiIndex.from_frame(new[names]).isin(pd.MultiIndex.from_frame(known[names]))
             new = pd.concat([known, new[~there]], ignore_index=True)
-        write_atomically(path, lambda target: new.to_parquet(target, index=False))
+        write_table(path, new)
     return new
 
 
-def digest(*parts: Any) -> str:
-    """Twelve hexadecimal digits that change whenever any of the parts does."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:12]
+def short(path: Path) -> str:
+    """A path as messages show it: relative to the project if it is inside."""
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
-@cache
-def files_digest(files: tuple[Path, ...]) -> str:
-    """Digest of the contents of files; a folder stands for all visible files in it, compiled ones left out."""
-    total = hashlib.sha256()
-    for path in files:
-        inside = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        for file in inside:
-            name = file.relative_to(path.parent)
-            if "__pycache__" not in name.parts and not any(part.startswith(".") for part in name.parts):
-                total.update(str(name).encode() + b"\0" + file.read_bytes())
-    return total.hexdigest()[:12]
-
-
-def code(*modules: str) -> str:
-    """Digest of the library's modules (``"sae"``) and packages (``"scenes"``) that make a result."""
-    return files_digest(tuple(ROOT / "lib" / (m if (ROOT / "lib" / m).is_dir() else f"{m}.py") for m in modules))
-
-
-def hub_id(model: str) -> tuple[str, str | None]:
-    """``id@revision``, as profiles name what is on the hub, in its two parts; without ``@`` the second is None."""
-    name, _, revision = model.partition("@")
-    return name, revision or None
-
-
-def model_digest(model: str) -> str:
-    """What identifies a model: the contents of a local folder, or its id and revision on the hub."""
-    local = ROOT / model
-    return files_digest((local,)) if local.is_dir() else digest(model)
-
-
-@dataclass(frozen=True)
-class Stage:
-    """The folder of one stage's results.
-
-    Attributes
-    ----------
-    folder : where results are kept; its name carries the digest of all they depend on.
-    command : what to type to make them.
-    """
-
-    folder: Path
-    command: str
-
-    def path(self, name: str) -> Path:
-        """Where a result is, or will be."""
-        return self.folder / name
-
-    def need(self, name: str) -> Path:
-        """Where a result is.
-
-        Raises
-        ------
-        MissingStage
-            If it has not been made, or was made with other settings.
-        """
-        path = self.folder / name
-        if not path.exists():
-            raise MissingStage(f"{name} has not been made with these settings yet. Run {self.command}")
-        return path
+def note(kind: str, path: Path) -> Path:
+    """Tell the runner, if there is one, of a file that was ``made`` or ``used``, or of a ``stage``'s folder."""
+    if MADE in os.environ:
+        with open(os.environ[MADE], "a", encoding="utf-8") as notes:
+            notes.write(f"{kind}\t{short(path)}\n")
+    return path
