@@ -1,0 +1,43 @@
+"""Where models run, in which number format, and what is done when a batch does not fit into memory."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+
+T, R = TypeVar("T"), TypeVar("R")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # where one model or dictionary goes
+
+
+def half() -> torch.dtype:
+    """The number format of judges on a GPU: bfloat16, or float16 where it has none."""
+    return torch.bfloat16 if DEVICE == "cpu" or torch.cuda.is_bf16_supported() else torch.float16
+
+
+def autocast() -> torch.autocast:
+    """Half precision on a GPU, float32 on a processor; weights stay in float32."""
+    return torch.autocast(DEVICE, half(), enabled=DEVICE == "cuda")
+
+
+def halved(work: Callable[[Sequence[T]], list[R]], batch: Sequence[T]) -> list[R]:
+    """``work(batch)``; if it does not fit into memory, the two halves of the batch one after the other.
+
+    Raises
+    ------
+    torch.OutOfMemoryError
+        If not even a single item fits.
+    """
+    try:
+        return work(batch)
+    except torch.OutOfMemoryError:
+        if len(batch) == 1:
+            raise
+    # Outside of the handler, whose traceback would keep the tensors of the failed attempt alive.
+    if DEVICE == "cuda":
+        torch.cuda.empty_cache()
+    middle = len(batch) // 2
+    warnings.warn(f"a batch of {len(batch)} does not fit into memory: halved", stacklevel=2)
+    return halved(work, batch[:middle]) + halved(work, batch[middle:])
