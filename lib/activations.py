@@ -6,18 +6,31 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from lib.photos import readable
+from lib.images import ImageSet, readable
 from lib.vlm import VLM
 
 
-def activations(vlm: VLM, images: Sequence[Image.Image], order: Sequence[int], size: int) -> Iterator[Tensor]:
+def activations(vlm: VLM, images: ImageSet, order: Sequence[int], size: int) -> Iterator[Tensor]:
     """The residual stream at every patch of some images, ``size`` images at a time: ``[size * patches, d]``.
 
     Pictures that cannot be read are left out.
+
+    Raises
+    ------
+    ValueError
+        If none of them can be read.
     """
+    some = False
+    for part in _encoded(vlm, images, order, size):
+        some = True
+        yield part
+    if len(order) and not some:
+        raise ValueError(f"none of {len(order)} pictures can be read; the run's skipped.csv says why")
+
+
+def _encoded(vlm: VLM, images: ImageSet, order: Sequence[int], size: int) -> Iterator[Tensor]:
     for first in range(0, len(order), size):
         _, pictures = readable(images, order[first : first + size])
         if pictures:
@@ -40,15 +53,30 @@ class ShuffledActivations:
     buffer : patches held.
     seed : of the shuffling.
     dtype : in which they are held.
+
+    Raises
+    ------
+    ValueError
+        If all patches, or all that can be read, are fewer than one batch.
     """
 
     vlm: VLM
-    images: Sequence[Image.Image]
+    images: ImageSet
     batch: int
     size: int
     buffer: int
     seed: int
     dtype: torch.dtype = torch.float32
+
+    def __post_init__(self) -> None:
+        self._enough(len(self.images) * self.vlm.patches)
+
+    def _enough(self, patches: int) -> None:
+        if patches < self.batch:
+            raise ValueError(
+                f"{patches} patches of {len(self.images)} pictures are fewer than one batch of {self.batch}: raise "
+                "images.train, lower sae.batch, or mend the pictures that skipped.csv names"
+            )
 
     @property
     def _per_buffer(self) -> int:
@@ -63,6 +91,16 @@ class ShuffledActivations:
         whole, rest = divmod(len(self.images), self._per_buffer)
         return whole * self._batches(self._per_buffer) + self._batches(rest)
 
+    def _pool(self, here: range) -> Tensor:
+        """Patches of some images, at least a batch: where too many cannot be read, those of the next ones as well."""
+        others = [*range(here.stop, len(self.images)), *range(here.start)]
+        parts = [part.to(self.dtype) for part in _encoded(self.vlm, self.images, here, self.size)]
+        more = _encoded(self.vlm, self.images, others, self.size)
+        while sum(map(len, parts)) < self.batch and (part := next(more, None)) is not None:
+            parts.append(part.to(self.dtype))
+        self._enough(sum(map(len, parts)))
+        return torch.cat(parts)  # [patches, d]
+
     def batches(self, start: int = 0) -> Iterator[Tensor]:
         """Batches ``[batch, d]`` from number ``start`` on."""
         n, done = self._per_buffer, 0
@@ -70,7 +108,7 @@ class ShuffledActivations:
             here = range(first, min(first + n, len(self.images)))
             count = self._batches(len(here))
             if done + count > start:
-                pool = torch.cat([part.to(self.dtype) for part in activations(self.vlm, self.images, here, self.size)])
+                pool = self._pool(here)
                 generator = torch.Generator().manual_seed(self.seed + first)
                 order = torch.randperm(len(pool), generator=generator)
                 # Where pictures could not be read, a few patches are seen twice.

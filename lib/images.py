@@ -1,74 +1,61 @@
-"""Image sets: what the encoder looks at, in splits that cannot overlap."""
+"""What an image set is to everybody else, whether its pictures are drawn or photographs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from typing import Any, Protocol
 
-import numpy as np
 from PIL import Image
-
-from lib.scenes.drawing import Scene
-from lib.scenes.sampling import Mix, scenes
-
-
-@dataclass(frozen=True)
-class SceneImages(Sequence):
-    """A stretch of an endless stream of scenes.
-
-    Attributes
-    ----------
-    seed : names the stream.
-    start, n : the scenes ``start`` to ``start + n - 1`` of it.
-    mix : what kinds of scene the stream holds.
-    """
-
-    seed: int
-    start: int
-    n: int
-    mix: Mix = Mix()
-
-    def __len__(self) -> int:
-        return self.n
-
-    def __getitem__(self, index: int | slice) -> Image.Image | SceneImages:
-        """Picture ``index`` of the set; a slice is a smaller set."""
-        if isinstance(index, slice):
-            picked = range(self.n)[index]
-            if picked.step != 1:
-                raise ValueError("a stretch of scenes has no steps: use images[a:b]")
-            return SceneImages(self.seed, self.start + picked.start, len(picked), self.mix)
-        return self.scene(index).image
-
-    def scene(self, index: int) -> Scene:
-        """The scene behind picture ``index``, with its exact masks.
-
-        Raises
-        ------
-        IndexError
-            If the set has no such picture.
-        """
-        if not 0 <= index < self.n:
-            raise IndexError(f"picture {index} of a set of {self.n}")
-        return _scene(self.seed, self.start + int(index), self.mix)
-
-    @property
-    def ids(self) -> range:
-        """Positions in the stream: two sets with one seed share a picture if they share an id."""
-        return range(self.start, self.start + self.n)
-
-
-@lru_cache(maxsize=20_000)  # the sets of a desk run, below a gigabyte
-def _scene(seed: int, index: int, mix: Mix) -> Scene:
-    return next(scenes(1, seed, mix, index))
-
-
-def split(seed: int, mix: Mix, **sizes: int) -> dict[str, SceneImages]:
-    """Consecutive, hence disjoint, sets of one stream: ``split(7, mix, train=100, explain=50)``."""
-    starts = np.cumsum([0, *sizes.values()])
-    return {name: SceneImages(seed, int(start), n, mix) for (name, n), start in zip(sizes.items(), starts)}
-
 
 BLANK = Image.new("RGB", (224, 224), "white")
 """The empty image of Eq. 5: uniformly white; the model's own processor resizes it."""
+
+
+class UnreadableImage(ValueError):
+    """A file that cannot be read as a picture.
+
+    Attributes
+    ----------
+    name, reason : which file, and why not.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"cannot read {name}: {reason}")
+        self.name, self.reason = name, reason
+
+    def __reduce__(self):
+        return type(self), (self.name, self.reason)  # so that it can cross processes
+
+
+class ImageSet(Protocol):
+    """Pictures in a fixed order; a slice is a smaller set.
+
+    Its ``identity`` (or its fields, where it is a dataclass) names the pictures: whoever keeps an index into a set
+    keeps it under that identity.
+    """
+
+    def __len__(self) -> int:
+        """How many there are, unreadable ones included."""
+
+    def __getitem__(self, index: int) -> Image.Image:
+        """Picture ``index``; raises :class:`UnreadableImage`."""
+
+    @property
+    def ids(self) -> Sequence[Any]:
+        """What each picture is called: two sets share a picture if they share an id."""
+
+    def counter(self, latents: int) -> Any | None:
+        """An observer that counts what every latent is really active on; None where nobody knows."""
+
+
+def readable(images: ImageSet, wanted: Sequence[int]) -> tuple[list[int], list[Image.Image]]:
+    """Those of the ``wanted`` pictures of a set that can be read: their indices, and the pictures, in that order."""
+    indices, pictures = [], []
+    for index in wanted:
+        try:
+            picture = images[int(index)]
+        except UnreadableImage:
+            continue  # the set has noted it
+        indices.append(int(index))
+        pictures.append(picture)
+    return indices, pictures

@@ -8,8 +8,8 @@ import torch
 from lib.desk import internvl
 from lib.desk.encoder import EncoderRecipe, PatchReader
 from lib.desk.gemma3 import build, processor
-from lib.images import SceneImages
 from lib.sae import TopKSAE
+from lib.scenes.images import SceneImages
 from lib.vlm import VLM
 
 

@@ -12,20 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib import photos
-from lib.photos import (
-    Folder,
-    Hub,
-    Photographs,
-    SourceUnavailable,
-    UnreadableImage,
-    folder,
-    hub,
-    open_source,
-    photo_sets,
-    read,
-    readable,
-)
+from lib import hub as assets
+from lib.hub import Asset
+from lib.identity import differences, plain
+from lib.images import UnreadableImage, readable
+from lib.photos import decode, folders
+from lib.photos.decode import read
+from lib.photos.folders import Folder, folder
+from lib.photos.layout import refuse_mixed, split_files
+from lib.photos.sets import Photographs, log, photo_sets
+from lib.photos.source import Hub, SourceUnavailable, hub, open_source
 
 
 def coded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
@@ -68,25 +64,49 @@ def fill(place: Path, n: int, first: int = 0) -> Path:
 
 
 def make_sets(place: Path, log: Path, *, seed: int = 3, train_split: str = "train", **sizes) -> dict[str, Photographs]:
-    return photo_sets(str(place), None, train_split, "validation", seed, log, **sizes)
+    return photo_sets(Asset(place), train_split, "validation", None, seed, log, **sizes)
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture
 def no_network(tmp_path, monkeypatch):
-    """The datasets library without a hub, and with a cache of its own."""
+    """The datasets library without a network, and with caches of its own."""
     datasets = pytest.importorskip("datasets")
     import huggingface_hub.constants
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     return datasets
+
+
+def fetched(place: Path, id: str, rows: dict[str, int], card: str = "") -> str:
+    """A data set as it lies in the hub's cache once it was fetched: file -> number of rows."""
+    import datasets
+
+    here = place / "hub" / f"datasets--{id.replace('/', '--')}"
+    (here / "refs").mkdir(parents=True)
+    (here / "refs/main").write_text(COMMIT)
+    for name, n in rows.items():
+        file = here / "snapshots" / COMMIT / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        cells = [{"bytes": coded(Image.new("RGBA", (6, 5), (i, 0, 0, 255))), "path": None} for i in range(n)]
+        datasets.Dataset.from_dict(
+            {"label": list(range(n)), "picture": cells},
+            features=datasets.Features({"label": datasets.Value("int64"), "picture": datasets.Image()}),
+        ).to_parquet(file)
+    if card:
+        (here / "snapshots" / COMMIT / "README.md").write_text(card)
+    return id
 
 
 # reading
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", *decode.FORMATS[6:]])
 def test_every_format_is_read_from_bytes_and_from_a_file(kind, tmp_path):
     data = coded(flag(), kind)
     (tmp_path / "x").write_bytes(data)
@@ -132,7 +152,7 @@ def test_what_is_transparent_becomes_white():
     assert read(coded(Image.new("RGB", (4, 4)), transparency=(0, 0, 0)), "x").getpixel((0, 0)) == (255, 255, 255)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", *decode.FORMATS[6:]])
 def test_pictures_taken_sideways_are_turned_upright_once(kind):
     exif = Image.Exif()
     exif[274] = 6  # the camera lay on its side: turn clockwise
@@ -165,8 +185,8 @@ def test_large_pictures_are_made_smaller_and_small_ones_are_left_alone():
 
 
 def test_a_huge_jpeg_is_decoded_at_a_fraction(monkeypatch):
-    sizes, upright = [], photos._upright
-    monkeypatch.setattr(photos, "_upright", lambda picture: sizes.append(picture.size) or upright(picture))
+    sizes, upright = [], decode._upright
+    monkeypatch.setattr(decode, "_upright", lambda picture: sizes.append(picture.size) or upright(picture))
     image = flag().resize((8192, 2048))
     assert read(coded(image, "JPEG"), "x").size == (1024, 256)
     assert sizes == [(1024, 256)]  # an eighth of 8192 x 2048
@@ -184,6 +204,7 @@ BROKEN = {
     "empty": (b"", "the file is empty"),
     "text": (b"<html>404 Not Found</html>" * 20, "none of BMP, GIF, JPEG"),
     "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "none of"),
+    "git-lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "run `git lfs pull`"),
     "zero-size": (png(0, 7), "."),
     "bomb": (png(60_000, 60_000, b"\x00" * 10), "exceeds limit"),
     "nothing in it": (png(30, 30), "."),
@@ -214,7 +235,7 @@ def test_damaged_bytes_never_raise_anything_else():
     exif = Image.Exif()
     exif[274] = 6
     files = [coded(noise(2, (20, 16)), kind, exif=exif) for kind in ("JPEG", "PNG", "WEBP", "TIFF")]
-    files += [coded(noise(2, (20, 16)), kind) for kind in ("GIF", "BMP")]
+    files += [coded(noise(2, (20, 16)), kind) for kind in ("GIF", "BMP", *decode.FORMATS[6:])]
     for turn in range(600):
         data = bytearray(files[turn % len(files)])
         for place in random.integers(0, min(len(data), 400), 4):
@@ -238,7 +259,16 @@ def test_a_folder_is_any_tree_of_pictures_sorted_without_hidden_files(tmp_path):
     (tmp_path / "folder.jpg").mkdir()
     found = folder(tmp_path)
     names = [str(Path(found.name(i)).relative_to(tmp_path)) for i in range(len(found))]
-    assert names == ["a.PNG", "b/1.jpg", "b/2.JPEG", "c.webp", "d.tiff", "e.Tif", "f.bmp", "g.gif"]
+    assert found.left_out == () and names == [
+        "a.PNG",
+        "b/1.jpg",
+        "b/2.JPEG",
+        "c.webp",
+        "d.tiff",
+        "e.Tif",
+        "f.bmp",
+        "g.gif",
+    ]
     assert all(found.read(i).size == (4, 4) for i in range(len(found)))
 
 
@@ -249,7 +279,13 @@ def test_links_are_followed_but_no_file_comes_twice(tmp_path):
     (place / "round").symlink_to(place)
     (place / "again.png").symlink_to(real / "0000.png")
     (place / "dangling.png").symlink_to(tmp_path / "gone.png")
-    assert len(folder(place)) == 4
+    (place / "itself").symlink_to(place / "itself")
+    found = folder(place)
+    assert len(found) == 4
+    assert [(Path(name).name, "leads nowhere" in why or "symbolic links" in why) for name, why in found.left_out] == [
+        ("dangling.png", True),
+        ("itself", True),
+    ]
 
 
 def test_a_folder_without_pictures_says_what_was_looked_for(tmp_path):
@@ -272,47 +308,150 @@ def test_a_folder_without_pictures_says_what_was_looked_for(tmp_path):
 def test_splits_are_sub_folders_by_imagenets_names_too(split, inside, tmp_path):
     fill(tmp_path / inside / "n01440764", 3)
     fill(tmp_path / "other", 2)
-    assert len(open_source(str(tmp_path), None, split)) == 3
-    assert len(open_source(str(tmp_path), None, None)) == 5
-    assert len(open_source(str(tmp_path), None, "unknown")) == 5
+    assert len(open_source(Asset(tmp_path), split)) == 3
+    assert len(open_source(Asset(tmp_path), None)) == 5
+    assert len(open_source(Asset(tmp_path), "unknown")) == 5
 
 
 def test_folders_are_looked_for_in_the_project_and_at_home(tmp_path, monkeypatch):
     fill(tmp_path / "photos", 2)
-    monkeypatch.setattr(photos, "ROOT", tmp_path)
+    monkeypatch.setattr(assets, "ROOT", tmp_path)
+    monkeypatch.setattr(folders, "ROOT", tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert open_source("photos", None, None).name(1) == "photos/0001.png"
-    assert len(open_source("~/photos", None, None)) == 2
-    for name in ("./gone", "/gone", "~/gone", "data/gone"):
-        with pytest.raises(FileNotFoundError, match="there is no folder .*gone; give"):
-            open_source(name, None, None)
+    assert open_source(Asset("photos"), None).name(1) == "photos/0001.png"
+    assert len(open_source(Asset("~/photos"), None)) == 2
+    for name in ("./gone", "/gone", "~/gone", "data/gone", "/me@work/gone"):
+        with pytest.raises(FileNotFoundError, match=f"there is no folder {name}; give"):
+            open_source(Asset(name), None)
+
+
+@pytest.mark.parametrize("name", ["me@work", "a:b", "a b", "ünï", "[x]*"])
+def test_a_folder_may_have_any_name(name, tmp_path):
+    fill(tmp_path / name / "validation", 3)
+    sets = make_sets(tmp_path / name, tmp_path / "log.csv", train=1, explain=1, evaluate=1)
+    assert all(f"/{name}/validation/" in part.ids[0] and part[0].size == (4, 4) for part in sets.values())
+
+
+def closed(monkeypatch, *names: str) -> None:
+    """Folders of these names may not be looked into; whoever runs the tests might be root, whom nothing stops."""
+    scan = folders.os.scandir
+
+    def guarded(path):
+        if Path(path).name in names:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(folders.os, "scandir", guarded)
+
+
+def test_what_cannot_be_looked_into_is_left_out_and_named(tmp_path, monkeypatch):
+    place = fill(tmp_path / "disk", 6)
+    fill(place / "lost+found", 2, first=50)
+    closed(monkeypatch, "lost+found")
+    with pytest.warns(UserWarning, match=r"disk: 1 files or folders are left out; .*log.csv says why"):
+        sets = make_sets(place, tmp_path / "log.csv", train=2, explain=2, evaluate=2)
+    assert not any("lost" in name for part in sets.values() for name in part.ids)
+    assert (tmp_path / "log.csv").read_text().splitlines()[1] == f"{place}/lost+found,Permission denied"
+    closed(monkeypatch, "disk")
+    with pytest.raises(
+        FileNotFoundError, match=r"no pictures below .*left out: 1, the first .*disk: Permission denied"
+    ):
+        folder(place)
+
+
+def test_every_spelling_of_a_suffix_is_found(tmp_path):
+    for i, suffix in enumerate((".jfif", ".JPE", ".jif", ".Jpeg")):
+        noise(i).save(tmp_path / f"{i}{suffix}", "JPEG")
+    noise(9).save(tmp_path / "9.apng", "PNG")
+    found = folder(tmp_path)
+    assert len(found) == 5 and all(found.read(i).size == (64, 48) for i in range(5))
+
+
+def test_pictures_of_formats_that_are_not_decoded_are_named_in_the_log_with_the_reason(tmp_path):
+    place = fill(tmp_path / "phone", 3)
+    for name in ("a.HEIC", "b.jxl", "c.dng", "notes.txt", ".hidden.heic"):
+        (place / name).write_bytes(b"x")
+    with pytest.warns(UserWarning, match="3 files or folders are left out"):
+        make_sets(place, tmp_path / "log.csv", train=1, explain=1, evaluate=1)
+    with (tmp_path / "log.csv").open(newline="") as file:
+        rows = list(csv.reader(file))[1:]
+    assert [Path(name).name for name, _ in rows] == ["a.HEIC", "b.jxl", "c.dng"]
+    assert rows[0][1] == "HEIC is not decoded: convert it to JPEG or PNG"
+    for file in place.glob("*.png"):
+        file.unlink()
+    with pytest.raises(FileNotFoundError, match=r"no pictures below .*left out: 3, the first .*a.HEIC: HEIC is not"):
+        folder(place)
+
+
+def test_avif_is_read_where_pil_can_and_named_where_it_cannot():
+    assert (".avif" in decode.SUFFIXES) == ("AVIF" in decode.FORMATS) != (".avif" in decode.OTHERS)
+
+
+@pytest.mark.parametrize("zip", [False, True])
+def test_a_png_with_megabytes_of_text_is_read(zip):
+    from PIL.PngImagePlugin import PngInfo
+
+    history = PngInfo()
+    for i in range(3):
+        history.add_text(f"edit {i}", "layer " * 2_000_000, zip=zip)
+    seen = read(coded(flag(), pnginfo=history), "x")
+    assert seen.getpixel((5, 20)) == (255, 0, 0) and not seen.info
+
+
+def test_names_that_are_no_text_are_spelled_out_wherever_they_are_written(tmp_path):
+    place = fill(tmp_path / "old", 2)
+    (place / "caf\udce9.png").write_bytes(b"broken")
+    part = make_sets(place, tmp_path / "log.csv", train=0, explain=3, evaluate=0)["explain"]
+    assert len(readable(part, range(3))[0]) == 2 and plain(part)["n"] == 3
+    assert sorted(name.encode().decode() for name in part.ids)[-1] == f"{place}/caf\\xe9.png"
+    assert "/caf\\xe9.png," in (tmp_path / "log.csv").read_text(encoding="utf-8")
+    (tmp_path / "log.csv").write_bytes(b"name,reason\r\ncaf\xe9.png,an older log\r\n")
+    log(tmp_path / "log.csv", [("new", "why"), ("caf\\xe9.png", "again")])
+    assert (tmp_path / "log.csv").read_text(encoding="utf-8").splitlines()[1:] == [
+        "caf\\xe9.png,an older log",
+        "new,why",
+    ]
+
+
+def test_a_set_of_which_nothing_can_be_read_is_refused_with_the_reason(tmp_path):
+    place = fill(tmp_path / "clone", 3)
+    for file in place.iterdir():
+        file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    with pytest.raises(SourceUnavailable, match=r"none of the 1 pictures of images.train can.*run `git lfs pull`"):
+        make_sets(place, tmp_path / "log.csv", train=1, explain=1, evaluate=1)
+    Image.new("RGB", (4, 4)).save(place / "0001.png")
+    with pytest.raises(SourceUnavailable, match="none of the 1 pictures"):
+        make_sets(place, tmp_path / "log.csv", train=1, explain=1, evaluate=1)
+    sets = make_sets(place, tmp_path / "log.csv", train=0, explain=3, evaluate=0)  # one is enough to go on
+    assert len(readable(sets["explain"], range(3))[0]) == 1
 
 
 # the hub
 
 
 @pytest.fixture
-def parquet(tmp_path, no_network) -> Path:
-    """A data set with labels, images and one broken image, as it would lie on the hub."""
-    datasets = no_network
-    place = tmp_path / "flowers"
-    place.mkdir()
+def flowers(tmp_path, no_network) -> str:
+    """A data set with labels, images and one broken image, as it was fetched from the hub."""
+    id = fetched(tmp_path, "some/flowers", {})
     for split, n in (("train", 12), ("validation", 8)):
         cells = [{"bytes": coded(Image.new("RGBA", (6, 5), (i, 0, 0, 255))), "path": None} for i in range(n)]
         cells[2] = {"bytes": b"no picture", "path": "2.jpg"}
-        rows = datasets.Dataset.from_dict(
+        rows = no_network.Dataset.from_dict(
             {"label": list(range(n)), "picture": [*cells[:-1], None]},
-            features=datasets.Features({"label": datasets.Value("int64"), "picture": datasets.Image()}),
+            features=no_network.Features({"label": no_network.Value("int64"), "picture": no_network.Image()}),
         )
-        rows.to_parquet(place / f"{split}-00000-of-00001.parquet")
-    return place
+        file = tmp_path / f"hub/datasets--some--flowers/snapshots/{COMMIT}/data/{split}-00000-of-00001.parquet"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        rows.to_parquet(file)
+    return id
 
 
-def test_a_data_set_is_read_through_our_own_decoder(parquet):
-    source = hub(str(parquet), None, "validation")
+def test_a_data_set_is_read_through_our_own_decoder(flowers):
+    source = hub(Asset(flowers), "validation")
     assert source.column == "picture" and len(source) == 8
     assert source.read(np.int64(4)).getpixel((0, 0)) == (4, 0, 0) and source.read(4).mode == "RGB"
-    assert source.name(4) == f"{parquet}/validation/4"
+    assert source.name(4) == "some/flowers/validation/4"
+    assert hub(Asset("some/flowers@main"), "validation").name(4) == "some/flowers@main/validation/4"
     with pytest.raises(UnreadableImage, match="validation/2: it is none of"):
         source.read(2)
     with pytest.raises(UnreadableImage, match="holds no picture"):
@@ -329,39 +468,183 @@ def test_rows_may_hold_paths(tmp_path, no_network):
         Hub(data, "image").read(2)
 
 
-def test_missing_splits_and_columns_name_those_that_there_are(tmp_path, parquet, no_network):
-    with pytest.raises(ValueError, match="no split 'test'; its splits: train, validation"):
-        hub(str(parquet), None, "test")
-    with pytest.raises(ValueError, match="no split None; its splits: train, validation"):
-        hub(str(parquet), None, None)
-    (tmp_path / "words").mkdir()
-    no_network.Dataset.from_dict({"label": [1], "text": ["a"]}).to_parquet(tmp_path / "words" / "train.parquet")
+CARD = """---
+configs:
+- config_name: day
+  data_files:
+  - split: test
+    path: day/test-*
+  - split: test_ood
+    path: [day/test_ood-*]
+- config_name: night
+  data_dir: night
+  data_files:
+    test: test-*
+---
+"""
+FILES = {
+    "day/test-00000-of-00001.parquet": 3,
+    "day/test_ood-00000-of-00001.parquet": 4,
+    "night/test-00000-of-00001.parquet": 2,
+}
+
+
+@pytest.mark.parametrize("card", [CARD, "", "---\nlicense: mit\n---\n"])
+def test_one_configuration_and_the_whole_name_of_a_split_are_taken(card, tmp_path, no_network):
+    id = Asset(fetched(tmp_path, "some/streets", FILES, card))
+    for configuration, split, n in (("day", "test", 3), ("day", "test_ood", 4), ("night", "test", 2)):
+        source = open_source(id, split, configuration)
+        assert len(source) == n and source.name(1) == f"some/streets/{configuration}/{split}/1"
+    with pytest.raises(ValueError, match="some/streets: there are several configurations: .*configuration: day, night"):
+        open_source(id, "test")
+    with pytest.raises(ValueError, match="no configuration 'dusk'; name one of day, night"):
+        open_source(id, "test", "dusk")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["test.parquet", "test_ood.parquet", "test-hard.parquet", "pretest.parquet", "contest.parquet"],
+        ["data/test-00000-of-00001.parquet", "data/test_ood-00000-of-00001.parquet", "data/latest-1.parquet"],
+        ["test-00000-of-00001-a09b74b3ef9c3b56.parquet", "testing-00000-of-00001-a09b74b3ef9c3b56.parquet"],
+        ["default/test/0000.parquet", "default/test_ood/0000.parquet", "default/test.ood/0000.parquet"],
+        ["test.parquet", "README.md", "test.csv", "train/test_.parquet"],
+        ["test/test.parquet", "test/train.parquet"],
+    ],
+)
+def test_files_are_taken_for_a_split_by_their_whole_name(names):
+    assert split_files(names, [], "test", None)[1] == names[:1]
+    assert split_files(names, [], None, None) == (None, [])  # then the library looks for the only one
+
+
+def test_shards_are_sorted_and_a_part_of_them_is_not_taken_for_the_whole(tmp_path, no_network):
+    shards = [f"data/test-0000{i}-of-00003.parquet" for i in (2, 0, 1)]
+    assert split_files(shards, [], "test", None) == ("default", sorted(shards))
+    id = Asset(fetched(tmp_path, "some/streets", dict.fromkeys(shards, 2)))
+    assert len(hub(id, "test")) == 6
+    next((tmp_path / "hub").rglob("test-00001*")).unlink()
+    with pytest.raises(SourceUnavailable, match="2 of 3 files of test are here"):
+        hub(id, "test")
+
+
+def test_other_formats_are_refused_where_the_library_would_merge_splits():
+    base = f"hf://datasets/some/streets@{COMMIT}"
+    words = ["test", "testing", "eval"]
+    for mixed in (["test.zip", "test_ood.zip"], ["test/1.jpg", "test_ood/1.jpg"], ["eval/a-1.jpg", "eval-hard/a.jpg"]):
+        with pytest.raises(ValueError, match="would be taken for one split; give a local folder"):
+            refuse_mixed([f"{base}/{name}" for name in mixed], words)
+    for fine in (
+        ["test-00000.zip", "test-00001.zip"],
+        ["test/test_cat.jpg", "test/1.jpg"],
+        ["test_a.jpg", "test_b.jpg"],
+    ):
+        refuse_mixed([f"{base}/{name}" for name in fine], words)
+
+
+def test_what_the_library_finds_itself_has_the_split_or_an_error_that_names_those_there_are(
+    tmp_path, no_network, monkeypatch
+):
+    id = Asset(fetched(tmp_path, "some/pets", {"val-00000-of-00001.parquet": 5, "train.parquet": 4}))
+    place, asked = next((tmp_path / "hub").rglob(COMMIT)), []
+    for name in ("load_dataset_builder", "load_dataset"):
+        real = getattr(no_network, name)
+
+        def from_folder(what, configuration=None, *, revision=None, real=real, **more):
+            asked.append(revision)
+            return real(str(place) if what == id else what, configuration, **more)
+
+        monkeypatch.setattr(no_network, name, from_folder)
+    assert len(hub(id, "validation")) == 5 and COMMIT in asked
+    with pytest.raises(ValueError, match="some/pets: there is no split 'test'; name one of train, validation"):
+        hub(id, "test")
+    with pytest.raises(ValueError, match="no split None; name one of train, validation"):
+        hub(id, None)
+    no_network.Dataset.from_dict({"label": [1], "text": ["a"]}).to_parquet(place / "words.parquet")
     with pytest.raises(ValueError, match="no column of images; its columns: label, text"):
-        hub(str(tmp_path / "words"), None, None)
+        hub(id, "words")
 
 
-def test_what_cannot_be_fetched_says_what_to_do(no_network, monkeypatch):
-    with pytest.raises(SourceUnavailable, match=r"huggingface.co/datasets/some/imagenet .*hf auth login.*local folder"):
-        open_source("some/imagenet", "main", "train")
+def test_what_cannot_be_fetched_says_what_to_do(tmp_path, no_network, monkeypatch):
+    for name in ("some/imagenet@main", f"some/imagenet@{COMMIT}", "some/imagenet"):
+        with pytest.raises(SourceUnavailable, match=r"huggingface.co/datasets/some/imagenet .*hf auth login.*folder"):
+            open_source(Asset(name), "train")
+    with pytest.raises(SourceUnavailable, match="my pictures .*give a local folder"):
+        open_source(Asset("my pictures"), "train")
 
     def gated(*args, **kwargs):
         raise no_network.exceptions.DatasetNotFoundError("Dataset 'some/imagenet' is a gated dataset on the Hub.")
 
-    monkeypatch.setattr(photos, "_parquet_files", lambda *_: [])
+    fetched(tmp_path, "some/imagenet", {"train.zip.parquet": 1})
     monkeypatch.setattr(no_network, "load_dataset_builder", gated)
     with pytest.raises(SourceUnavailable, match="gated dataset on the Hub.*hf auth login"):
-        open_source("some/imagenet", "main", "train")
+        open_source(Asset("some/imagenet"), "train")
 
 
-def test_sets_of_a_data_set_are_disjoint_and_use_its_splits(parquet, tmp_path, monkeypatch):
-    monkeypatch.setattr(photos, "ROOT", tmp_path / "nowhere")  # else the folder would be taken for one of pictures
-    monkeypatch.setattr(photos, "open_source", lambda name, revision, split: hub(name, revision, split))
-    sets = make_sets(parquet, tmp_path / "log.csv", train=12, explain=5, evaluate=3)
-    assert {name.rpartition("/")[0] for name in sets["train"].ids} == {f"{parquet}/train"}
-    assert sorted(sets["explain"].ids + sets["evaluate"].ids) == [f"{parquet}/validation/{i}" for i in range(8)]
+def test_sets_of_a_data_set_are_disjoint_and_use_its_splits(flowers, tmp_path):
+    sets = make_sets(flowers, tmp_path / "log.csv", train=12, explain=5, evaluate=3)
+    assert {name.rpartition("/")[0] for name in sets["train"].ids} == {f"{flowers}/train"}
+    assert sorted(sets["explain"].ids + sets["evaluate"].ids) == [f"{flowers}/validation/{i}" for i in range(8)]
     assert len(readable(sets["train"], range(12))[0]) == 10  # the broken one and the missing one left out
-    one = make_sets(parquet, tmp_path / "log.csv", train_split="validation", train=2, explain=3, evaluate=3)
+    one = make_sets(flowers, tmp_path / "log.csv", train_split="validation", train=2, explain=3, evaluate=3)
     assert len({name for part in one.values() for name in part.ids}) == 8
+
+
+# identity
+
+
+def test_the_identity_of_photographs_is_what_a_stage_sees_of_them(tmp_path):
+    fill(tmp_path / "one", 40)
+    sizes = {"train": 10, "explain": 10, "evaluate": 5}
+
+    def seen(**changed) -> dict[str, dict]:
+        sets = make_sets(tmp_path / "one", tmp_path / "log.csv", **{**sizes, **changed})
+        assert all(part.counter(8) is None for part in sets.values())
+        return {name: plain(part) for name, part in sets.items()}
+
+    before = seen()
+    assert before == seen() and before["explain"]["n"] == 10 and before["explain"]["folder"] == "one"
+    raised = seen(explain=12)  # moves the stretch that the dictionary is trained on
+    assert all(before[name] != raised[name] for name in before)
+    assert seen(train=11)["explain"] == before["explain"] and seen(seed=4)["explain"] != before["explain"]
+
+    chosen = make_sets(tmp_path / "one", tmp_path / "log.csv", **sizes)
+    used = {Path(name) for part in chosen.values() for name in part.ids}
+    other = next(path for path in (tmp_path / "one").iterdir() if path not in used)
+    other.write_bytes(b"not in any of these sets")
+    assert seen() == before
+    Image.new("RGB", (40, 30)).save(chosen["explain"].ids[3])  # overwritten by another
+    assert differences(before, seen())[0].startswith("explain.pictures: ") and len(differences(before, seen())) == 1
+    fill(tmp_path / "one", 1, first=99)  # one more copied in
+    assert all(before[name] != part for name, part in seen().items())
+
+
+def test_a_folder_may_move_but_its_pictures_may_not_change_places(tmp_path):
+    fill(tmp_path / "a/photos", 9)
+    before = make_sets(tmp_path / "a/photos", tmp_path / "l", train=3, explain=3, evaluate=3)["train"].identity()
+    (tmp_path / "a").rename(tmp_path / "b")
+    moved = make_sets(tmp_path / "b/photos", tmp_path / "l", train=3, explain=3, evaluate=3)["train"]
+    assert moved.identity() == before
+    turned = Photographs(moved.source, moved.order[::-1], moved.skipped)
+    assert turned.identity() != before and moved[:2].identity() != before
+    Path(moved.ids[0]).unlink()
+    assert Photographs(moved.source, moved.order, moved.skipped).identity() != before
+
+
+def test_the_identity_of_a_data_set_names_commit_configuration_split_and_rows(tmp_path, no_network):
+    id = fetched(tmp_path, "some/streets", FILES, CARD)
+    source = open_source(Asset(f"{id}@main"), "test", "day")
+    seen = plain(Photographs(source, np.array([2, 0]), tmp_path / "l"))
+    assert {key: seen[key] for key in ("dataset", "commit", "configuration", "split", "rows", "n")} == {
+        "dataset": "some/streets",
+        "commit": COMMIT,
+        "configuration": "day",
+        "split": "test",
+        "rows": 3,
+        "n": 2,
+    }
+    assert plain(Photographs(source, np.array([0, 2]), tmp_path / "l")) != seen
+    other = open_source(Asset(id), "test_ood", "day")
+    assert plain(Photographs(other, np.array([2, 0]), tmp_path / "l")) != seen
 
 
 # sets
@@ -444,7 +727,9 @@ def test_sets_are_disjoint_with_and_without_a_training_split(tmp_path):
         sets = make_sets(tmp_path / place, tmp_path / "log.csv", **sizes)
         assert {name: len(part) for name, part in sets.items()} == sizes
         assert len({name for part in sets.values() for name in part.ids}) == 39
-    assert all("/two/train/" in name for name in make_sets(tmp_path / "two", tmp_path / "l", **sizes)["train"].ids)
+    assert all(
+        "/two/train/" in name for name in make_sets(tmp_path / "two", tmp_path / "log.csv", **sizes)["train"].ids
+    )
 
 
 def test_a_seed_fixes_the_sets_and_the_training_set_does_not_move_the_others(tmp_path):
@@ -472,6 +757,6 @@ def test_too_few_pictures_say_which_settings_to_lower(tmp_path):
 
 
 def test_names_are_relative_inside_the_project(tmp_path, monkeypatch):
-    monkeypatch.setattr(photos, "ROOT", tmp_path)
+    monkeypatch.setattr(folders, "ROOT", tmp_path)
     assert Folder((str(tmp_path / "data" / "a.jpg"), "/else/b.jpg")).name(0) == "data/a.jpg"
     assert Folder((str(tmp_path / "data" / "a.jpg"), "/else/b.jpg")).name(1) == "/else/b.jpg"

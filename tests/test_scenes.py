@@ -5,9 +5,9 @@ import time
 import numpy as np
 import pytest
 
-from lib.images import split
 from lib.scenes.catalogue import ATOM_INDEX, ATOMS, OBJECTS, SURFACES, elements, habitats, membership, surfaces_of
 from lib.scenes.drawing import GRID, PATCH, SIZE, Layout, Placed, draw, patch_atoms
+from lib.scenes.images import split
 from lib.scenes.language import caption, common_element, generalise, read
 from lib.scenes.sampling import Mix, sample, scenes
 from lib.scenes.textures import surface

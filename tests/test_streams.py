@@ -8,11 +8,12 @@ import torch
 from PIL import Image
 
 from lib.activations import ShuffledActivations, activations
-from lib.evidence import TopImages, stream, watch
-from lib.explain import STEERING, Explainer
-from lib.photos import UnreadableImage
-from lib.sae import load_sae, released
-from lib.vlm import halved
+from lib.codes import watch
+from lib.device import halved
+from lib.evidence import TopImages, stream
+from lib.explain import Explainer
+from lib.images import UnreadableImage
+from lib.methods import STEERING
 
 
 class Holes:
@@ -56,11 +57,29 @@ def test_a_stream_starts_anywhere_and_encodes_no_buffer_that_is_spent(tiny_vlm, 
     assert sum(encoded) == 20 - 7
 
 
-def test_broken_pictures_leave_no_gap_in_the_batches(tiny_vlm, pictures):
-    holes = Holes(pictures, {2, 9})
-    broken = ShuffledActivations(tiny_vlm, holes, batch=50, size=4, buffer=400, seed=3)
-    batches = list(broken.batches())
-    assert len(batches) == len(broken) and all(len(b) == 50 for b in batches)
+@pytest.mark.parametrize("broken", [{2, 9}, set(range(14, 20)), set(range(7, 14)), set(range(1, 20))])
+def test_however_many_pictures_of_a_stretch_are_broken_every_batch_comes(tiny_vlm, pictures, broken):
+    some = ShuffledActivations(tiny_vlm, Holes(pictures, broken), batch=50, size=4, buffer=400, seed=3)
+    batches = list(some.batches())
+    assert len(batches) == len(some) and all(len(b) == 50 for b in batches)
+    assert torch.equal(torch.cat(list(some.batches(12))), torch.cat(batches[12:]))  # also when it starts in the middle
+
+
+def test_a_batch_is_never_filled_from_less_than_one_batch_of_patches(tiny_vlm, pictures):
+    rest = {"size": 4, "buffer": 400, "seed": 3}
+    with pytest.raises(
+        ValueError, match="1280 patches of 20 pictures are fewer than one batch of 1281: raise images.tr"
+    ):
+        ShuffledActivations(tiny_vlm, pictures, batch=1281, **rest)
+    with pytest.raises(ValueError, match="0 patches of 0 pictures are fewer"):
+        ShuffledActivations(tiny_vlm, [], batch=1, **rest)
+    for broken, left in ((set(range(20)), 0), (set(range(1, 20)), 64)):
+        holes = Holes(pictures, broken)
+        with pytest.raises(ValueError, match=f"{left} patches of 20 pictures.*sae.batch.*skipped.csv"):
+            list(ShuffledActivations(tiny_vlm, holes, batch=100, **rest).batches())
+    with pytest.raises(ValueError, match="none of 20 pictures can be read"):
+        torch.cat(list(activations(tiny_vlm, Holes(pictures, set(range(20))), range(20), 6)))
+    assert list(activations(tiny_vlm, pictures, [], 6)) == []
 
 
 def test_broken_pictures_are_no_evidence_and_indices_stay_right(tiny_vlm, tiny_sae, pictures):
@@ -98,32 +117,14 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_order_stays():
 def test_explanations_are_the_same_in_halves(tiny_vlm, tiny_sae, pictures, monkeypatch):
     top = TopImages(24, 3, 64)
     watch(stream(tiny_vlm, tiny_sae, pictures, 6, "test"), top)
-    explainer = Explainer(tiny_vlm, tiny_sae.directions, top.result(), pictures, 10.0, k=2, batch=6, max_new_tokens=5)
-    whole = explainer.explain(range(6), STEERING[0])
+    explainer = Explainer(tiny_vlm, tiny_sae.directions, 10.0, batch=6, max_new_tokens=5)
+    whole = explainer.explain(range(6), STEERING.add.at(2.0))
     real = tiny_vlm.answer
     monkeypatch.setattr(
         tiny_vlm, "answer", lambda q, n, change: out_of_memory_above(2, lambda _: real(q, n, change))(q)
     )
     with pytest.warns(UserWarning, match="halved"):
-        assert explainer.explain(range(6), STEERING[0]).equals(whole)
-
-
-def test_a_released_dictionary_is_found_by_pattern_and_gives_the_codes_of_its_definition(tmp_path):
-    import tiny_hub
-
-    for seed, layer in enumerate((16, 24)):
-        tiny_hub.build_released_sae(tmp_path / f"enc_layer_{layer}_HF_{layer}01" / "trainer_0", 12, 40, 5, seed)
-    path = released(f"{tmp_path}:*layer_24_*2401/trainer_0")
-    sae, x = load_sae(path), torch.randn(6, 12)
-    state = torch.load(path, weights_only=True)
-    pre = torch.relu((x - state["b_dec"]) @ state["encoder.weight"].T + state["encoder.bias"])
-    kept = torch.zeros_like(pre).scatter(1, pre.topk(5).indices, pre.topk(5).values)
-    assert torch.allclose(sae.encode(x), kept, atol=1e-6) and sae.k == 5
-    assert torch.allclose(sae(x), kept @ state["decoder.weight"].T + state["b_dec"], atol=1e-5)
-    with pytest.raises(FileNotFoundError, match=r"names 2 dictionaries.*enc_layer_16.*enc_layer_24"):
-        released(f"{tmp_path}:*/trainer_0")
-    with pytest.raises(FileNotFoundError, match="names 0 dictionaries"):
-        released(f"{tmp_path}:*layer_3_*")
+        assert explainer.explain(range(6), STEERING.add.at(2.0)).equals(whole)
 
 
 def test_pictures_of_any_size_are_shown(tiny_vlm):

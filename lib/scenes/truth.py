@@ -17,19 +17,20 @@ Two measures, both F1 scores between 0 and 1:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lib.evidence import CodeBatch
-from lib.images import SceneImages
+from lib.codes import CodeBatch
 from lib.scenes.catalogue import ATOMS, Element, elements, membership
+from lib.scenes.drawing import Scene
 from lib.scenes.language import join, read
-from lib.store import write_atomically
+from lib.store import read as read_file
+from lib.store import write_tensors
 
 MEASURES = ("patch_f1", "correctness")
 
@@ -40,11 +41,11 @@ class TruthCounter:
     Parameters
     ----------
     latents : size of the dictionary.
-    images : the scenes that go by.
+    scene : from the index of a picture to the scene behind it.
     """
 
-    def __init__(self, latents: int, images: SceneImages) -> None:
-        self.images = images
+    def __init__(self, latents: int, scene: Callable[[int], Scene]) -> None:
+        self.scene = scene
         shape = (latents, len(ATOMS))
         self.mass, self.active, self.met = (torch.zeros(shape, dtype=torch.float64) for _ in range(3))
         self.patches, self.occurrences = (torch.zeros(len(ATOMS), dtype=torch.float64) for _ in range(2))
@@ -53,7 +54,7 @@ class TruthCounter:
         """Count one batch."""
         n = len(codes.values)
         owner = torch.from_numpy(
-            np.stack([self.images.scene(i).patches().ravel() for i in codes.images.tolist()]).astype(np.int64)
+            np.stack([self.scene(i).patches().ravel() for i in codes.images.tolist()]).astype(np.int64)
         )
         atoms, latents = len(ATOMS), self.mass.shape[0]
         self.patches += torch.bincount(owner.ravel(), minlength=atoms)
@@ -148,11 +149,9 @@ class Truth:
 
     def save(self, path: Path) -> Path:
         """Write as safetensors."""
-        return write_atomically(
-            path, lambda target: save_file({name: tensor.contiguous() for name, tensor in vars(self).items()}, target)
-        )
+        return write_tensors(path, vars(self))
 
     @classmethod
     def load(cls, path: Path) -> Truth:
         """Read what :meth:`save` wrote."""
-        return cls(**load_file(path))
+        return cls(**read_file(path))

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from lib.images import SceneImages
 from lib.scenes.catalogue import ATOMS, MAN_MADE, NATURAL, OBJECTS, elements, membership
 from lib.scenes.drawing import draw
+from lib.scenes.images import SceneImages
 from lib.scenes.language import read
 from lib.scenes.sampling import Mix, arrange
 
@@ -28,6 +28,9 @@ class SceneSegmenter:
 
     images: SceneImages
     first_only: bool = False
+
+    def prepare(self, texts: Iterable[str]) -> None:
+        """Nothing to do: reading is quick."""
 
     def segment(self, text: str, image: int) -> np.ndarray:
         """Pixels of ``image`` that show anything ``text`` names: ``[H, W]`` bool; empty if it names nothing."""
@@ -72,6 +75,7 @@ _OBJECT_ATOMS = frozenset(range(len(OBJECTS)))
 _PLACES = frozenset(ATOMS.index(name) for name in NATURAL + MAN_MADE)
 
 
+@dataclass(frozen=True)
 class SceneReader:
     """Reads sentences by the catalogue, where the paper asks a language model."""
 
