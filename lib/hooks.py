@@ -53,18 +53,35 @@ def read_up_to(layer: nn.Module) -> Iterator[list[Tensor]]:
 
 @contextmanager
 def edit(layer: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Replace what ``layer`` returns by ``change`` of it."""
+    """Replace what ``layer`` returns by ``change`` of it.
+
+    It comes before every other hook of the layer: a model that collects its layers' outputs with hooks of its own
+    (LLaVA, for the layer that it shows to the language model) collects what has been changed.
+    """
 
     def hook(_module: nn.Module, _inputs: tuple, output: Tensor | tuple) -> Tensor | tuple:
         if isinstance(output, Tensor):
             return change(output)
         return (change(output[0]), *output[1:])
 
-    handle = layer.register_forward_hook(hook)
+    handle = layer.register_forward_hook(hook, prepend=True)
     try:
         yield
     finally:
         handle.remove()
+
+
+def reaches(layer: nn.Module, run: Callable[[], Tensor]) -> bool:
+    """Whether a large push of the stream after ``layer`` changes what ``run`` returns."""
+
+    def push(stream: Tensor) -> Tensor:
+        noise = torch.randn(stream.shape, generator=torch.Generator().manual_seed(0)).to(stream)
+        return stream + 10 * stream.abs().max() * noise
+
+    plain = run().float()
+    with edit(layer, push):
+        pushed = run().float()
+    return bool((pushed - plain).norm() > 1e-3 * plain.norm())
 
 
 @dataclass(frozen=True)
@@ -104,7 +121,7 @@ class Intervention:
                 f"positions {tuple(self.where.shape)} do not fit the encoder's {tuple(residual.shape[:2])}"
             )
         vectors = self.vectors.to(residual)[:, None, :]  # [n_images, 1, d]
-        changed = residual + vectors if self.mode == "add" else vectors.expand_as(residual)
+        changed = residual + vectors if self.mode == "add" else vectors.expand_as(residual).contiguous()
         if self.where is None:
             return changed
         return torch.where(self.where.to(residual.device)[..., None], changed, residual)

@@ -1,7 +1,7 @@
-"""Encoders that pack all patches of all pictures into one sequence (Qwen2.5-VL), seen as one row per picture.
+"""Encoders that pack all patches of all pictures into one sequence (Qwen-VL), seen as one row per picture.
 
-Their patches come window by window, and within a window in squares that are merged later. Pictures keep
-their shape there, so that the number of patches differs; here all are squeezed into one square.
+Their patches come window by window where there are windows (Qwen2.5-VL), in squares that are merged later. Pictures
+keep their shape there, so that the number of patches differs; here all are squeezed into one square.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Packed:
 
     def rows(self, stream: Tensor) -> Tensor:
         """``[n_images * patches, d]`` to ``[n_images, patches, d]``, patches row by row."""
-        return stream.view(-1, len(self.order), stream.shape[-1])[:, self.order.argsort().to(stream.device)]
+        return stream.reshape(-1, len(self.order), stream.shape[-1])[:, self.order.argsort().to(stream.device)]
 
     def change(self, change: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         """An intervention on rows as one on the stream."""

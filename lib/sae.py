@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+import re
+import warnings
+from collections.abc import Iterable
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from lib.store import ROOT, hub_id, write_atomically
+from lib.hub import Asset
+from lib.store import Damaged, read, short, write_tensors
+
+if TYPE_CHECKING:
+    from lib.vlm import Checkpoint
 
 
 class TopKSAE(nn.Module):
@@ -91,108 +96,173 @@ class TopKSAE(nn.Module):
 
     def save(self, path: Path) -> Path:
         """Write weights and ``k`` as safetensors."""
-        tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        return write_atomically(path, lambda target: save_file(tensors, target, metadata={"k": str(self.k)}))
+        return write_tensors(path, self.state_dict(), {"k": str(self.k)})
 
 
 def load_sae(path: Path) -> TopKSAE:
-    """Load a dictionary: our safetensors, or dictionary_learning's ``ae.pt`` (never unpickled).
+    """Load a dictionary of ours: safetensors, as :meth:`TopKSAE.save` writes them.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
+    Damaged
+        If it cannot be read.
     ValueError
-        If the file is neither, or holds no ``k``.
+        If it is no TopK dictionary.
     """
     if not path.exists():
         raise FileNotFoundError(f"no SAE at {path}; train one with ./run_all.sh --only 02")
-    if path.suffix == ".safetensors":
-        from safetensors import safe_open
+    state = read(path)
+    with safe_open(path, "pt") as file:
+        k = (file.metadata() or {}).get("k")
+    return _topk(path, state, k)
 
-        with safe_open(path, "pt") as file:
-            k = (file.metadata() or {}).get("k")
-        state = load_file(path)
-    elif path.suffix == ".pt":
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        k = state.pop("k", None)
-        state.pop("threshold", None)  # an inference shortcut of that library; TopK does not need it
-        beside = path.with_name("config.json")
-        if k is None and beside.exists():
-            k = json.loads(beside.read_text())["trainer"]["k"]
-    else:
-        raise ValueError(f"{path} is neither .safetensors nor dictionary_learning's .pt")
-    missing = {"encoder.weight", "encoder.bias", "decoder.weight", "b_dec"} - set(state)
-    if k is None or missing:
-        raise ValueError(f"{path} is not a TopK SAE: it lacks {', '.join(sorted(missing)) or 'k'}")
+
+def load_dictionary(asset: Asset, subject: Checkpoint, width: int, latents: int, k: int) -> TopKSAE:
+    """Load a dictionary that others trained, if it is what the profile says it is.
+
+    Parameters
+    ----------
+    asset : the file ``ae.pt`` or ``sae.safetensors``, or a folder or hub repository that holds it; where that holds
+        several, a pattern of the one's folder after a colon (``id@revision:*layer_16_*/trainer_0``).
+    subject : the encoder and the layer that it is to describe.
+    width : of that encoder's residual stream.
+    latents, k : size of the dictionary, and latents active at a time, that are expected.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the name does not mean exactly one dictionary.
+    Damaged
+        If its file cannot be read.
+    ValueError
+        If it is of a kind that is not TopK, or was made for something else than ``subject``.
+    """
+    path = _find(asset)
+    beside = path.with_name("config.json")
+    trainer = dict(read(beside).get("trainer") or {}) if beside.exists() else {}
+    sae = load_sae(path) if path.suffix == ".safetensors" else _load_released(path, trainer)
+    m, d = sae.encoder.weight.shape
+    layer = trainer.get("layer")
+    for what, said, found, asked, key in (
+        ("layer", layer, layer, subject.layer, "subject.layer"),
+        ("width", trainer.get("activation_dim"), d, width, "subject.model"),
+        ("latents", trainer.get("dict_size"), m, latents, "sae.latents"),
+        ("k", trainer.get("k"), sae.k, k, "sae.k"),
+    ):
+        if said is not None and str(said) != str(found):
+            raise ValueError(f"{short(beside)} says {what} {said}, but the weights beside it have {found}")
+        if found is not None and str(found) != str(asked):
+            raise ValueError(f"sae.pretrained: {asset} has {what} {found}, not {asked}: change {key}, or take another")
+    _compare_models(str(trainer.get("lm_name") or ""), subject.model)
+    return _unit_directions(path, sae)
+
+
+def _find(asset: Asset) -> Path:
+    """The file of a dictionary."""
+    names = ("ae.pt", "sae.safetensors")
+    if asset.local or asset.part:
+        wanted = [f"{asset.part}/{name}" for name in (*names, "config.json")]
+        folder, pattern = asset.fetch(*wanted), asset.part or "**"
+    else:  # which there are is seen from their small files
+        folder, pattern = asset.fetch("config.json", "*/config.json"), "**"
+        only = [path.parent.relative_to(folder) for path in folder.rglob("config.json")]
+        if len(only) == 1:
+            asset.fetch(*((only[0] / name).as_posix() for name in names))
+    if folder.is_file():
+        return folder
+    found = [path for name in names for path in sorted(folder.glob(f"{pattern}/{name}"))]
+    if len(found) == 1:
+        return found[0]
+    there = sorted({str(p.parent.relative_to(folder)) for name in (*names, "config.json") for p in folder.rglob(name)})
+    raise FileNotFoundError(
+        f"sae.pretrained: {asset.part or 'no pattern'!r} names {len(found)} dictionaries of {asset.id}; name one after "
+        f"a colon; there: {', '.join(there) or 'none'}"
+    )
+
+
+# What tells the dictionaries of dictionary_learning apart, where nothing says which they are.
+_OTHERS = {"bias": "AutoEncoder (ReLU)", "r_mag": "GatedAutoEncoder", "W_enc": "JumpReluAutoEncoder or Matryoshka"}
+
+
+def _load_released(path: Path, trainer: dict[str, Any]) -> TopKSAE:
+    """A dictionary of dictionary_learning (``ae.pt``, never unpickled), of which ``trainer`` says what it is."""
+    try:
+        state = dict(torch.load(path, map_location="cpu", weights_only=True))
+    except (RuntimeError, UnpicklingError, EOFError, TypeError, ValueError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise Damaged(f"{path} holds no weights that could be read (it is never unpickled): {why}") from error
+    kind = trainer.get("dict_class") or next((name for key, name in _OTHERS.items() if key in state), None)
+    if kind not in (None, "AutoEncoderTopK"):
+        raise ValueError(
+            f"{path} is a dictionary of class {kind}, whose codes are not the k largest: use AutoEncoderTopK"
+        )
+    # BatchTopK and TopK have the same weights; both learn a threshold, which only BatchTopK encodes with.
+    threshold = state.pop("threshold", None)
+    if kind is None and threshold is not None and threshold >= 0:
+        raise ValueError(
+            f"{path} may be a BatchTopKSAE, which encodes with its threshold ({float(threshold):.3g}), or an "
+            "AutoEncoderTopK: put the config.json that was published with it beside it"
+        )
+    return _topk(path, state, state.pop("k", trainer.get("k")))
+
+
+def _topk(path: Path, state: dict[str, Tensor], k: Any) -> TopKSAE:
+    wanted = {"encoder.weight", "encoder.bias", "decoder.weight", "b_dec"}
+    odd = [f"lacks {name}" for name in sorted(wanted - set(state))] + [f"has {n}" for n in sorted(set(state) - wanted)]
+    if k is None or odd:
+        raise ValueError(f"{path} is not a TopK SAE: it {', '.join(odd) or 'lacks k'}")
+    if not all(tensor.isfinite().all() for tensor in state.values()):
+        raise Damaged(f"{path} holds weights that are not numbers")
     m, d = state["encoder.weight"].shape
     sae = TopKSAE(d, m, int(k))
     sae.load_state_dict({name: tensor.float() for name, tensor in state.items()})
     return sae.eval().requires_grad_(False)
 
 
-def released(name: str) -> Path:
-    """The file ``ae.pt`` of a dictionary on the hub, with its ``config.json`` beside it.
+def _unit_directions(path: Path, sae: TopKSAE) -> TopKSAE:
+    """Directions of another length than 1 become unit directions, and codes take their length: sums stay the same.
 
-    Parameters
-    ----------
-    name : ``id@revision:pattern``; the pattern (``*layer_16_*/trainer_0``) names its folder.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the pattern does not name exactly one folder.
+    Refused where lengths differ among latents: with codes rescaled, others would be the k largest.
     """
-    from huggingface_hub import snapshot_download  # most runs train their own
-
-    repository, _, pattern = name.partition(":")
-    model, revision = hub_id(repository)
-    folder = ROOT / model
-    if not folder.is_dir():
-        wanted = [f"{pattern}/ae.pt", f"{pattern}/config.json"]
-        folder = Path(snapshot_download(model, revision=revision, allow_patterns=wanted))
-    found = sorted(folder.glob(f"{pattern}/ae.pt"))
-    if len(found) != 1:
-        there = ", ".join(str(p.parent.relative_to(folder)) for p in sorted(folder.rglob("ae.pt"))) or "none"
-        raise FileNotFoundError(
-            f"sae.pretrained: {pattern!r} names {len(found)} dictionaries of {model}; there: {there}"
-        )
-    return found[0]
+    lengths = sae.directions.norm(dim=1)
+    length, span = lengths.mean(), f"{lengths.min():.3g} to {lengths.max():.3g}"
+    if not ((lengths / length - 1).abs() < 0.01).all():
+        raise ValueError(f"{path}: directions differ in length ({span}): codes cannot be made lengths in the stream")
+    if abs(length - 1) > 0.01:  # within that, it is half precision's rounding
+        sae.decoder.weight.div_(length)
+        sae.encoder.weight.mul_(length)
+        sae.encoder.bias.mul_(length)
+    return sae
 
 
-@dataclass(frozen=True)
-class SAETraining:
-    """How a dictionary is trained (appendix A; the paper's values in brackets).
-
-    Attributes
-    ----------
-    latents : size of the dictionary (8192).
-    k : active latents per patch (25).
-    batch : patches per step (8192).
-    lr : Adam's learning rate, linear from the last fifth on (3e-4).
-    warmup : steps of linear warm-up (1000).
-    dead_after : a latent is dead after so many patches without firing (10 million).
-    aux_weight : weight of the loss that revives dead latents (1/32).
-    dtype : ``float32``, or ``bfloat16`` for the matrix products (bfloat16).
-    """
-
-    latents: int
-    k: int
-    batch: int
-    lr: float
-    warmup: int
-    dead_after: int
-    aux_weight: float = 1 / 32
-    dtype: str = "float32"
+def _compare_models(made_for: str, model: Asset) -> None:
+    """Say so where a dictionary was made for another size of the same family; refuse another family."""
+    if not made_for or made_for == model.id:
+        return
+    on_hub = not model.looks_local and re.fullmatch(r"[\w.-]+/[\w.-]+", made_for)
+    if on_hub and _family(made_for) != _family(model.id):
+        raise ValueError(f"sae.pretrained was made for {made_for}, and subject.model is {model}: another encoder")
+    told = f"the dictionary was made for {made_for} and is used with {model.id}: right only if both share their encoder"
+    warnings.warn(told, stacklevel=3)
 
 
-def geometric_median(x: Tensor, steps: int = 30) -> Tensor:
-    """The point with the least total distance to the rows of ``x``: ``[n, d]`` to ``[d]`` (Weiszfeld)."""
-    point = x.mean(0)
-    for _ in range(steps):
-        weight = 1 / (x - point).norm(dim=1).clamp_min(1e-6)
-        point = (x * weight[:, None]).sum(0) / weight.sum()
-    return point
+def _family(model: str) -> str:
+    """``gemma-3`` of ``google/gemma-3-27b-it``: a name without owner, size and kind of training."""
+    words = model.rpartition("/")[2].lower().split("-")
+    return "-".join(w for w in words if w not in ("it", "pt", "instruct", "hf") and not re.fullmatch(r"[\d.]+[bm]", w))
+
+
+def judgement(report: dict[str, Any]) -> str | None:
+    """A sentence on a dictionary's quality as :func:`quality` reports it; None if there is nothing to say."""
+    fvu = report["fvu"]
+    if fvu < 0.9:
+        return None
+    return (
+        f"The dictionary reconstructs these activations {'worse' if fvu > 1 else 'hardly better'} than their mean does "
+        f"(FVU {fvu:.2f}): made for another layer or model, or trained too little, it describes nothing here."
+    )
 
 
 def fvu(x: Tensor, reconstruction: Tensor) -> float:
@@ -228,104 +298,3 @@ def quality(sae: TopKSAE, batches: Iterable[Tensor]) -> dict[str, float]:
         "latents": m,
         "norm": norm / n,
     }
-
-
-def train_sae(
-    batches: Callable[[int], Iterator[Tensor]],
-    steps: int,
-    recipe: SAETraining,
-    folder: Path,
-    seed: int,
-    every: int = 200,
-) -> tuple[TopKSAE, list[dict[str, float]]]:
-    """Train a dictionary on a stream of activations.
-
-    Inputs are scaled to unit mean square during training; the scale is folded into the weights at
-    the end, so that codes are in the units of the residual stream. Dead latents learn to
-    reconstruct what the living leave over (AuxK).
-
-    Parameters
-    ----------
-    batches : called with a step, yields ``[batch, d]`` tensors from that step on.
-    steps : training steps.
-    recipe : sizes and rates.
-    folder : a checkpoint is kept here, and training resumes from it after a kill.
-    seed : of the initial weights.
-    every : steps between checkpoints.
-
-    Returns
-    -------
-    The dictionary, and the log: step, FVU of the batch, dead latents.
-    """
-    checkpoint, start = folder / "sae-checkpoint.pt", 0
-    log: list[dict[str, float]] = []
-    state = torch.load(checkpoint, weights_only=True) if checkpoint.exists() else None
-    stream = batches(state["step"] if state else 0)
-    x = next(stream)
-    torch.manual_seed(seed)
-    sae = TopKSAE(x.shape[1], recipe.latents, recipe.k)
-    if state is None:
-        norm = x.square().mean().sqrt().item()
-        sae.b_dec.data = geometric_median(x.cpu() / norm)
-    sae.to(x.device)
-    optim = torch.optim.Adam(sae.parameters(), lr=recipe.lr, betas=(0.9, 0.999))
-    quiet = torch.zeros(recipe.latents, dtype=torch.long, device=x.device)  # patches since each latent last fired
-    if state:
-        sae.load_state_dict(state["sae"])
-        optim.load_state_dict(state["optim"])
-        norm, start, log = state["norm"], state["step"], json.loads(state["log"])
-        quiet = state["quiet"].to(x.device)
-    half = recipe.dtype == "bfloat16"
-    for step in tqdm(range(start, steps), desc="SAE", mininterval=5, initial=start, total=steps):
-        x = (x if step == start else next(stream)) / norm
-        rate = min(1.0, (step + 1) / recipe.warmup, (steps - step) / (0.2 * steps))
-        for group in optim.param_groups:
-            group["lr"] = recipe.lr * rate
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
-            pre = sae.preactivations(x)
-            values, indices = pre.topk(sae.k, dim=-1)
-            x_hat = sae.decode(torch.zeros_like(pre).scatter(-1, indices, values)).float()
-            quiet += len(x)
-            quiet[indices[values > 0].unique()] = 0
-            dead = quiet >= recipe.dead_after
-            loss = (x - x_hat).square().sum(-1).mean()
-            if dead.any():
-                loss = loss + recipe.aux_weight * _aux_loss(sae, pre, (x - x_hat).detach(), dead)
-        optim.zero_grad()
-        loss.backward()
-        _remove_parallel_gradient(sae)
-        nn.utils.clip_grad_norm_(sae.parameters(), 1.0)
-        optim.step()
-        sae.decoder.weight.data = nn.functional.normalize(sae.decoder.weight.data, dim=0)
-        if step % max(20, steps // 500) == 0 or step + 1 == steps:
-            log.append({"step": step, "fvu": fvu(x, x_hat.detach()), "dead": int(dead.sum())})
-        if (step + 1) % every == 0 and step + 1 < steps:
-            state = {
-                "sae": sae.state_dict(),
-                "optim": optim.state_dict(),
-                "quiet": quiet,
-                "norm": norm,
-                "step": step + 1,
-                "log": json.dumps(log),
-            }
-            write_atomically(checkpoint, lambda path: torch.save(state, path))
-    sae.scale(norm)
-    checkpoint.unlink(missing_ok=True)
-    return sae.cpu().eval().requires_grad_(False), log
-
-
-def _aux_loss(sae: TopKSAE, pre: Tensor, residual: Tensor, dead: Tensor) -> Tensor:
-    """How badly the dead latents alone reconstruct the residual, relative to its variance."""
-    k_aux = min(int(dead.sum()), residual.shape[1] // 2)
-    values, indices = pre.masked_fill(~dead, 0).topk(k_aux, dim=-1)
-    z = torch.zeros_like(pre).scatter(-1, indices, values)
-    error = (residual - sae.decoder(z)).square().sum(-1).mean()
-    variance = (residual - residual.mean(0)).square().sum(-1).mean()
-    return (error / variance.clamp_min(1e-9)).nan_to_num()
-
-
-@torch.no_grad()
-def _remove_parallel_gradient(sae: TopKSAE) -> None:
-    """Keep the decoder's gradient tangent to the unit sphere: its length is not to be learned."""
-    weight, grad = sae.decoder.weight, sae.decoder.weight.grad  # [d, m]
-    grad -= (grad * weight).sum(0) * weight

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import inspect
 import math
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any, TypeVar
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from lib.hooks import Intervention, edit, read_up_to
+from lib.device import DEVICE, halved
+from lib.families import is_chat, settle, text_of, whole_pictures
+from lib.hooks import Intervention, edit, reaches, read_up_to
+from lib.hub import Asset, load_whole
+from lib.images import BLANK
 from lib.packed import Packed
-from lib.store import ROOT, hub_id, model_digest
-
-_WHITE = Image.new("RGB", (224, 224), "white")
-T, R = TypeVar("T"), TypeVar("R")
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # where one model or dictionary goes
-
-# Switches of image processors that make several rows of one image; steering needs one row each.
-SPLITTING = ("crop_to_patches", "do_image_splitting", "do_pan_and_scan")
+from lib.ranges import Count, Precision, Some
 
 
 class VisionLayersNotFound(ValueError):
@@ -67,30 +61,29 @@ def vision_layers(model: nn.Module, path: str | None = None) -> nn.ModuleList:
     return max(found.values(), key=len)
 
 
-def halved(work: Callable[[Sequence[T]], list[R]], batch: Sequence[T]) -> list[R]:
-    """``work(batch)``; if it does not fit into memory, the two halves of the batch one after the other.
-
-    Raises
-    ------
-    torch.OutOfMemoryError
-        If not even a single item fits.
-    """
-    try:
-        return work(batch)
-    except torch.OutOfMemoryError:
-        if len(batch) == 1:
-            raise
-    # Outside of the handler, whose traceback would keep the tensors of the failed attempt alive.
-    if DEVICE == "cuda":
-        torch.cuda.empty_cache()
-    middle = len(batch) // 2
-    warnings.warn(f"a batch of {len(batch)} does not fit into memory: halved", stacklevel=2)
-    return halved(work, batch[:middle]) + halved(work, batch[middle:])
-
-
 def parameter_count(model: nn.Module) -> int:
     """Number of parameters, tied ones once."""
     return sum(p.numel() for p in {id(p): p for p in model.parameters()}.values())
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a :class:`VLM` is loaded from, and how its encoder is read.
+
+    Attributes
+    ----------
+    model : a folder, or ``id@revision`` on the hub.
+    layer : index of the encoder layer; the residual stream after it is read and steered.
+    layers : path of the list of encoder layers, where it is not found.
+    dtype : of the weights.
+    batch : pictures that the encoder is given at a time.
+    """
+
+    model: Asset
+    layer: Count
+    layers: str | None = None
+    dtype: Precision = "float32"
+    batch: Some = 64
 
 
 @dataclass(frozen=True)
@@ -120,55 +113,69 @@ class VLM:
     """
 
     def __init__(self, model: nn.Module, processor, layer: int, name: str, layers: str | None = None) -> None:
-        found = vision_layers(model, layers)
-        if not 0 <= layer < len(found):
-            raise IndexError(f"layer {layer} of an encoder with {len(found)} layers; choose 0 to {len(found) - 1}")
+        self.layers = vision_layers(model, layers)
+        if not 0 <= layer < len(self.layers):
+            last = len(self.layers) - 1
+            raise IndexError(f"layer {layer} of an encoder with {last + 1} layers; choose 0 to {last}")
         self.model, self.processor, self.name = model.eval(), processor, name
-        self.layer = found[layer]
-        self.processor.tokenizer.padding_side = "left"  # answers start where prompts end
-        images = processor.image_processor
-        self._whole: dict[str, Any] = {name: False for name in SPLITTING if hasattr(images, name)}
-        if getattr(
-            images, "do_center_crop", False
-        ):  # what is cut off has no patch; the whole picture is squeezed instead
-            side = {"height": images.crop_size["height"], "width": images.crop_size["width"]}
-            self._whole |= {"do_center_crop": False, "size": side}
-        vision = model.config.vision_config
+        self.layer = self.layers[layer]
+        settle(model, processor)
+        self._whole = whole_pictures(processor.image_processor)
+        vision, images = model.config.vision_config, processor.image_processor
         self._packed = Packed(vision, images) if Packed.fits(vision, images) else None
-        self._tokens: int | None = None
+        self._shape: tuple[int, int] | None = None
+        if getattr(processor, "patch_size", 0) is None:  # LLaVA's, as it was saved before it counted image tokens
+            processor.patch_size = vision.patch_size
+            processor.vision_feature_select_strategy = model.config.vision_feature_select_strategy
+            processor.num_additional_image_tokens = self.extra_tokens
 
     @classmethod
-    def load(cls, model: str, layer: int, dtype: str = "float32", layers: str | None = None) -> VLM:
-        """Load a model from a local folder, or ``id@revision`` from the hub.
+    def load(cls, checkpoint: Checkpoint) -> VLM:
+        """Load a model from a local folder, or from the hub.
 
         With a GPU it goes there; a model too large for one is spread over several, and over main memory.
 
         Raises
         ------
         FileNotFoundError
-            If ``model`` looks like a folder and is none.
+            If the checkpoint names a folder that is not there.
+        Damaged
+            If weights are missing, or a model that ships with the project is not as it was shipped.
+        ValueError
+            If the language model does not see what is done to the layer.
         """
-        if model.startswith(("data/", ".", "/")) and not (ROOT / model).is_dir():
-            raise FileNotFoundError(f"no model in {model}; ./run_all.sh --from-scratch trains the desk models")
-        # Takes seconds, and a notebook that reads results needs no model.
-        from huggingface_hub import try_to_load_from_cache
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
-        local = (ROOT / model).is_dir()
-        source, revision = (str(ROOT / model), None) if local else hub_id(model)
+        source, revision = checkpoint.model.pretrained()
         where = {"device_map": "auto"} if DEVICE == "cuda" else {}
-        loaded = AutoModelForImageTextToText.from_pretrained(
-            source, revision=revision, dtype=getattr(torch, dtype), **where
+        dtype = getattr(torch, checkpoint.dtype)
+        model = load_whole(AutoModelForImageTextToText, source, dtype=dtype, **revision, **where)
+        processor = AutoProcessor.from_pretrained(source, **revision)
+        what, pinned, *_ = checkpoint.model.identity().values()  # id and commit, or folder and content
+        vlm = cls(model, processor, checkpoint.layer, f"{what}@{pinned}", checkpoint.layers)
+        vlm._check_that_steering_acts(checkpoint.layer)
+        return vlm
+
+    @torch.inference_mode()
+    def _check_that_steering_acts(self, layer: int) -> None:
+        inputs = self.inputs([BLANK])
+
+        def shown() -> Tensor:
+            parts = self.model.get_image_features(**inputs).pooler_output
+            return torch.cat([part.flatten() for part in parts])
+
+        if reaches(self.layer, shown):
+            return
+        below = [i for i in range(layer) if reaches(self.layers[i], shown)]
+        raise ValueError(
+            f"subject.layer: what is done to layer {layer} never reaches the language model, which is shown an earlier "
+            f"one; choose {f'0 to {below[-1]}' if below else 'others with subject.layers: none of these reaches it'}"
         )
-        processor = AutoProcessor.from_pretrained(source, revision=revision)
-        config = None if local else try_to_load_from_cache(source, "config.json", revision=revision)
-        commit = Path(config).parent.name if isinstance(config, str) else model_digest(model)
-        return cls(loaded, processor, layer, f"{source.removeprefix(f'{ROOT}/')}@{commit}", layers)
 
     @property
     def width(self) -> int:
-        """Width of the encoder's residual stream."""
-        return self.model.config.vision_config.hidden_size
+        """Width of the encoder's residual stream; its configuration may mean another by ``hidden_size``."""
+        return self._measured[1]
 
     @property
     def language_parameters(self) -> int:
@@ -210,7 +217,7 @@ class VLM:
                 f"{len(images)} images became {len(stream)} rows in the encoder: each image must be one row; switch "
                 "off image splitting (do_image_splitting, crop_to_patches, pan and scan) in the processor"
             )
-        self._tokens = stream.shape[1]
+        self._shape = stream.shape[1], stream.shape[2]
         return stream[:, self.extra_tokens :].float()
 
     def _edited(self, change: Intervention | None) -> AbstractContextManager:
@@ -219,17 +226,21 @@ class VLM:
         return edit(self.layer, self._packed.change(change) if self._packed else change)
 
     @property
+    def _measured(self) -> tuple[int, int]:
+        if self._shape is None:
+            self.residual([BLANK])
+        return self._shape
+
+    @property
     def tokens(self) -> int:
         """Positions of the encoder per image, the class token included."""
-        if self._tokens is None:
-            self.residual([_WHITE])
-        return self._tokens
+        return self._measured[0]
 
     @cached_property
     @torch.inference_mode()
     def image_tokens(self) -> int:
         """Soft tokens that one image is for the language model."""
-        return self.model.get_image_features(**self.inputs([_WHITE])).pooler_output[0].shape[-2]
+        return self.model.get_image_features(**self.inputs([BLANK])).pooler_output[0].shape[-2]
 
     @property
     def patches(self) -> int:
@@ -267,29 +278,17 @@ class VLM:
         """
         from transformers import BatchFeature
 
-        texts = [
-            self.processor.apply_chat_template(
-                [
-                    {
-                        "role": "user",
-                        "content": [*({"type": "image"} for _ in q.images), {"type": "text", "text": q.prompt}],
-                    }
-                ],
-                add_generation_prompt=True,
-                tokenize=False,
-            )
-            for q in questions
-        ]
+        texts = [text_of(self.processor, len(q.images), q.prompt) for q in questions]
+        # A chat template writes special tokens itself.
+        how = {"padding": True, "return_tensors": "pt", "add_special_tokens": not is_chat(self.processor)}
         if any(q.images for q in questions):
             shown = [self._packed.square(q.images) if self._packed else list(q.images) for q in questions]
-            inputs = self.processor(
-                images=shown, text=texts, padding=True, return_tensors="pt", add_special_tokens=False, **self._whole
-            )
+            inputs = self.processor(images=shown, text=texts, **how, **self._whole)
         else:  # some processors refuse prompts without pictures
-            inputs = self.processor.tokenizer(texts, padding=True, return_tensors="pt", add_special_tokens=False)
+            inputs = self.processor.tokenizer(texts, **how)
             inputs.pop("token_type_ids", None)
             inputs = BatchFeature(inputs)
         inputs = inputs.to(self.model.device, self.model.dtype)
         with self._edited(change):
-            out = self.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
+            out = self.model.generate(**inputs, max_new_tokens=max_new_tokens)
         return self.processor.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,10 +20,13 @@ import pytest
 import tiny_hub
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
+from lib.families import text_of
 from lib.hooks import Intervention
-from lib.store import ROOT
-from lib.vlm import VLM, Question, vision_layers
+from lib.hub import Asset
+from lib.store import ROOT, Damaged
+from lib.vlm import VLM, Checkpoint, Question, vision_layers
 
 LAYER, WIDTH = 1, tiny_hub.WIDTH
 ONE_ROW = ("crop_to_patches", "do_image_splitting", "do_pan_and_scan")
@@ -50,7 +54,9 @@ class Family:
     order: tuple[int, ...] | None = None
 
 
-# Qwen's stream goes window by window (4 x 4 patches), in it by squares that merge (2 x 2), in them row by row.
+# Qwen's stream goes by squares that merge (2 x 2 patches), in them row by row; where there are windows (4 x 4), they
+# come one after the other.
+SQUARES = tuple(8 * (2 * my + py) + 2 * mx + px for my, mx, py, px in product(range(4), range(4), range(2), range(2)))
 WINDOWS = tuple(
     8 * (4 * wy + 2 * my + py) + 4 * wx + 2 * mx + px for wy, wx, my, mx, py, px in product(range(2), repeat=6)
 )
@@ -60,8 +66,14 @@ FAMILIES = {
     "smolvlm": Family(tiny_hub.build_smolvlm, "model.vision_model.encoder.layers", "vision_model"),
     "llava": Family(tiny_hub.build_llava, "model.vision_tower.encoder.layers", "vision_tower", class_token=1),
     "paligemma": Family(tiny_hub.build_paligemma, "model.vision_tower.encoder.layers", "vision_tower"),
+    "qwen2vl": Family(tiny_hub.build_qwen2vl, "model.visual.blocks", "visual", grid=8, order=SQUARES),
+    "qwen3vl": Family(tiny_hub.build_qwen3vl, "model.visual.blocks", "visual", grid=8, order=SQUARES),
     "qwen25vl": Family(tiny_hub.build_qwen25vl, "model.visual.blocks", "visual", grid=8, order=WINDOWS),
 }
+
+
+def load(folder: Path, layer: int = LAYER) -> VLM:
+    return VLM.load(Checkpoint(Asset(folder), layer))
 
 
 @pytest.fixture(scope="module", params=list(FAMILIES))
@@ -70,7 +82,7 @@ def loaded(request, tmp_path_factory) -> tuple[Family, VLM]:
     family = FAMILIES[request.param]
     folder = tmp_path_factory.mktemp(request.param)
     family.build(folder)
-    return family, VLM.load(str(folder), LAYER)
+    return family, load(folder)
 
 
 @pytest.fixture
@@ -229,6 +241,146 @@ def test_prompts_without_pictures_are_answered(loaded):
     questions = [Question((), "Say something."), Question((), "And something longer, please.")]
     alone = [vlm.answer([question], 6)[0] for question in questions]
     assert vlm.answer(questions, 6) == alone and all(alone)
+
+
+def test_the_width_is_that_of_the_stream(loaded, tmp_path):
+    """Also where the language model has another, and the configuration calls that one the encoder's."""
+    family, vlm = loaded
+    assert vlm.width == WIDTH
+    family.build(tmp_path, language_width=64)
+    assert load(tmp_path).width == WIDTH
+
+
+def test_every_layer_that_is_not_refused_acts_in_both_modes(loaded, shots):
+    """Whatever hooks the model has of its own, and whatever it does to the shape of the last layer's stream."""
+    family, vlm = loaded
+    question, acting = [Question((shots[0],), "What?")], []
+    plain = logits(vlm, question)
+    for layer in range(len(vlm.layers)):
+        other = VLM(vlm.model, vlm.processor, layer, "x", family.layers)
+        moved = [
+            (logits(other, question, Intervention(push(1), mode)) - plain).abs().max() for mode in ("add", "replace")
+        ]
+        acting += [layer] if min(moved) > 1e-3 else []
+    assert acting == [0, 1, 2] + [3] * (family.build is not tiny_hub.build_llava)  # LLaVA shows the last but one
+
+
+@pytest.mark.parametrize(("shown", "last"), [(-1, 3), (-2, 2), (2, 1), ([-3, -2], 2)])
+def test_a_layer_above_the_one_that_is_shown_is_refused(tmp_path, shown, last):
+    tiny_hub.build_llava(tmp_path, shown=shown)
+    vlm = load(tmp_path, last)
+    question = [Question((Image.new("RGB", (56, 56), "red"),), "What?")]
+    assert (logits(vlm, question, Intervention(push(1))) - logits(vlm, question)).abs().max() > 1e-3
+    if last < 3:
+        with pytest.raises(ValueError, match=f"layer 3 never reaches the language model.*choose 0 to {last}"):
+            load(tmp_path, 3)
+
+
+def test_layers_that_are_not_the_encoders_are_refused(tmp_path):
+    tiny_hub.build_gemma3(tmp_path)
+    with pytest.raises(ValueError, match="none of these reaches it"):
+        VLM.load(Checkpoint(Asset(tmp_path), 1, layers="model.language_model.layers"))
+
+
+@pytest.mark.parametrize("name", ["gemma3", "internvl"])
+def test_a_checkpoint_that_lacks_weights_is_refused_by_their_names(tmp_path, name):
+    FAMILIES[name].build(tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    layer = [key for key in state if ".3." in key and "vis" in key]
+    save_file({k: v for k, v in state.items() if k not in layer}, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(Damaged, match=rf"not a whole.*vis.*\.3\..* and {len(layer) - 5} more"):
+        load(tmp_path)
+    state[layer[0]] = state[layer[0]].repeat(*[2] * state[layer[0]].dim())
+    save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(Damaged, match="of another shape"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["gemma3", "qwen25vl"])
+def test_answers_are_greedy_whatever_the_checkpoint_says(tmp_path, name, shots):
+    FAMILIES[name].build(tmp_path)
+    question = [Question((shots[0],), "What?"), Question((shots[1],), "And this one?")]
+    plain = load(tmp_path).answer(question, 8)
+    others = dict(num_beams=3, do_sample=True, temperature=3.0, top_p=0.9, top_k=7, repetition_penalty=2.0)
+    others |= dict(no_repeat_ngram_size=1, min_new_tokens=3, max_length=9, length_penalty=2.0, early_stopping=True)
+    others |= dict(
+        num_return_sequences=2,
+        return_dict_in_generate=True,
+        guidance_scale=2.0,
+        exponential_decay_length_penalty=[1, 2],
+    )
+    settings = json.loads((tmp_path / "generation_config.json").read_text())
+    (tmp_path / "generation_config.json").write_text(json.dumps(settings | others))
+    assert load(tmp_path).answer(question, 8) == plain
+
+
+@pytest.mark.parametrize("name", ["paligemma", "gemma3", "llava", "internvl", "smolvlm"])
+def test_a_checkpoint_without_a_chat_template_is_given_images_then_the_prompt(tmp_path, name, shots):
+    FAMILIES[name].build(tmp_path)
+    (tmp_path / "chat_template.jinja").unlink()
+    vlm, seen = load(tmp_path), []
+    questions = [
+        Question((shots[0],), "What?"),
+        Question((shots[0], shots[3]), "And these?"),
+        Question((shots[1],), "x"),
+    ]
+    assert vlm.answer(questions, 5) == [vlm.answer([question], 5)[0] for question in questions]
+    assert vlm.answer([Question((), "Say something.")], 5)[0]
+    v = push(4)
+    v[[0, 2, 3]] = 0
+    moved = (logits(vlm, questions, Intervention(v)) - logits(vlm, questions)).abs().amax(-1)
+    assert moved[1] > 0.01 and moved[0] < 1e-4 and moved[2] < 1e-4
+    handle = vlm.model.register_forward_pre_hook(
+        lambda _m, _i, given: seen.append(given["input_ids"]), with_kwargs=True
+    )
+    vlm.answer(questions[1:2], 1)
+    handle.remove()
+    text = vlm.processor.tokenizer.decode(seen[0][0], skip_special_tokens=True)
+    assert text.strip().endswith("And these?") and "user" not in text
+    if name == "paligemma":  # as it was trained: images, beginning of text, prompt, one line break
+        text = vlm.processor.tokenizer.decode(seen[0][0])
+        assert text == "<image>" * 32 + "<bos>And these?\n"
+
+
+def test_a_template_that_only_the_tokenizer_has_is_used(tmp_path, shots):
+    tiny_hub.build_llava(tmp_path)
+    vlm = load(tmp_path)
+    vlm.processor.tokenizer.chat_template = (
+        "{% for m in messages %}<bos>USER: {{ m['content'] }} ASSISTANT:{% endfor %}"
+    )
+    vlm.processor.chat_template = None
+    assert text_of(vlm.processor, 2, "What?") == "<bos>USER: <image><image>What? ASSISTANT:"
+    assert vlm.answer([Question((shots[0], shots[1]), "What?")], 4)[0]
+
+
+def test_what_older_checkpoints_leave_out_is_found(tmp_path, shots):
+    """LLaVA's processor without its patches and class token; a tokenizer without padding."""
+    tiny_hub.build_llava(tmp_path)
+    questions = [Question((shots[0],), "What?"), Question((shots[0], shots[3]), "And these?")]
+    plain = load(tmp_path).answer(questions, 5)
+    for file, keys in {
+        "processor_config.json": ("patch_size", "vision_feature_select_strategy", "num_additional_image_tokens"),
+        "tokenizer_config.json": ("pad_token",),
+        "generation_config.json": ("pad_token_id",),
+    }.items():
+        settings = json.loads((tmp_path / file).read_text())
+        for key in keys:
+            del settings[key]
+        (tmp_path / file).write_text(json.dumps(settings))
+    vlm = load(tmp_path)
+    assert vlm.processor.tokenizer.pad_token == "<eos>"
+    assert vlm.answer(questions, 5) == plain
+
+
+def test_a_folder_may_stand_below_home_and_its_name_says_which_weights(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    tiny_hub.build_gemma3(tmp_path / "m")
+    first = VLM.load(Checkpoint(Asset("~/m"), 0)).name
+    assert re.fullmatch(r"~/m@[0-9a-f]{12,}", first)
+    tiny_hub.build_gemma3(tmp_path / "m", seed=1)
+    assert VLM.load(Checkpoint(Asset("~/m"), 0)).name != first
+    with pytest.raises(FileNotFoundError, match="no folder ~/n"):
+        VLM.load(Checkpoint(Asset("~/n"), 0))
 
 
 def test_sizes_of_gemma3_share_their_encoder(tmp_path):

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from lib import prompts
-from lib.hooks import Intervention, capture, edit
+from lib.hooks import Intervention, capture, edit, reaches
 from lib.images import BLANK
 from lib.vlm import VLM, Question, VisionLayersNotFound, vision_layers
 
@@ -110,6 +110,31 @@ def test_hooks_vanish_after_an_exception(tiny_vlm, pictures):
         raise RuntimeError("boom")
     assert not tiny_vlm.layer._forward_hooks
     assert torch.equal(tiny_vlm.residual([pictures[0]]), plain)
+
+
+def test_a_change_is_seen_by_every_hook_that_was_there_before():
+    """Models collect the outputs of their layers with hooks of their own, and may use nothing else."""
+    layer, collected = torch.nn.Identity(), []
+    layer.register_forward_hook(lambda _m, _i, out: collected.append(out))
+    with edit(layer, lambda x: x + 1):
+        assert torch.equal(layer(torch.zeros(2)), torch.ones(2)) and torch.equal(collected[0], torch.ones(2))
+
+
+def test_what_is_steered_can_be_viewed_in_another_shape():
+    stream = torch.randn(2, 9, 4)
+    for mode in ("add", "replace"):
+        assert Intervention(vectors(2, 4), mode)(stream).view(2, 36).shape == (2, 36)
+
+
+def test_whether_a_layer_reaches_an_output_is_tried():
+    first, second, third = (torch.nn.Linear(4, 4) for _ in range(3))
+
+    def run() -> torch.Tensor:
+        shown = second(first(torch.ones(2, 3, 4)))
+        third(shown)
+        return shown
+
+    assert [reaches(layer, run) for layer in (first, second, third)] == [True, True, False]
 
 
 def test_reading_stops_at_the_layer_and_agrees_with_a_whole_pass(tiny_vlm, pictures):

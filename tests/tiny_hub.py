@@ -150,8 +150,13 @@ def build_smolvlm(folder: Path, *, language_width: int = 32, seed: int = 0, visi
     _save(folder, SmolVLMForConditionalGeneration(config), processor, seed)
 
 
-def build_llava(folder: Path, *, language_width: int = 32, seed: int = 0, vision_layers: int = 4) -> None:
-    """LLaVA 1.5 around CLIP: a class token and 16 patches; the last layer but one is shown to the language model."""
+def build_llava(
+    folder: Path, *, language_width: int = 32, seed: int = 0, vision_layers: int = 4, shown: int | list[int] = -2
+) -> None:
+    """LLaVA 1.5 around CLIP: a class token and 16 patches; the last layer but one is shown to the language model.
+
+    ``shown`` is that layer, or several, counted from the stream before the first.
+    """
     from transformers import CLIPImageProcessor, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
 
     tokenizer = _tokenizer({"image_token": "<image>"})
@@ -161,7 +166,7 @@ def build_llava(folder: Path, *, language_width: int = 32, seed: int = 0, vision
         image_token_index=_id(tokenizer, "<image>"),
         image_seq_length=PATCHES,
         vision_feature_select_strategy="default",
-        vision_feature_layer=-2,
+        vision_feature_layer=shown,
     )
     images = CLIPImageProcessor(size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE})
     processor = LlavaProcessor(
@@ -200,15 +205,48 @@ def build_paligemma(folder: Path, *, language_width: int = 32, seed: int = 0, vi
     _save(folder, PaliGemmaForConditionalGeneration(config), processor, seed)
 
 
+def build_qwen2vl(folder: Path, *, language_width: int = 32, seed: int = 0, vision_layers: int = 4) -> None:
+    """Qwen2-VL: 8 x 8 patches, two by two; what its configuration calls the encoder's width is the language model's."""
+    from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
+
+    vision = {"embed_dim": WIDTH, "hidden_size": language_width, "mlp_ratio": 2}
+    _build_qwen(folder, Qwen2VLConfig, Qwen2VLForConditionalGeneration, vision, language_width, seed, vision_layers)
+
+
 def build_qwen25vl(folder: Path, *, language_width: int = 32, seed: int = 0, vision_layers: int = 4) -> None:
     """Qwen2.5-VL: 8 x 8 patches of a square picture, in windows of 4 x 4, which merge two by two into soft tokens."""
-    from transformers import (
-        Qwen2_5_VLConfig,
-        Qwen2_5_VLForConditionalGeneration,
-        Qwen2_5_VLProcessor,
-        Qwen2VLImageProcessor,
-        Qwen2VLVideoProcessor,
-    )
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    vision = {
+        "hidden_size": WIDTH,
+        "intermediate_size": 2 * WIDTH,
+        "out_hidden_size": language_width,
+        "window_size": SIZE,
+        "fullatt_block_indexes": list(range(1, vision_layers, 2)),
+    }
+    family = Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+    _build_qwen(folder, *family, vision, language_width, seed, vision_layers)
+
+
+def build_qwen3vl(folder: Path, *, language_width: int = 32, seed: int = 0, vision_layers: int = 4) -> None:
+    """Qwen3-VL: 8 x 8 patches, two by two; two layers are shown to layers of the language model besides the last."""
+    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+    vision = {
+        "hidden_size": WIDTH,
+        "intermediate_size": 2 * WIDTH,
+        "out_hidden_size": language_width,
+        "num_position_embeddings": 64,
+        "deepstack_visual_indexes": [0, 2],
+    }
+    family = Qwen3VLConfig, Qwen3VLForConditionalGeneration
+    _build_qwen(folder, *family, vision, language_width, seed, vision_layers)
+
+
+def _build_qwen(
+    folder: Path, config_class: Any, model_class: Any, vision: dict, language_width: int, seed: int, vision_layers: int
+) -> None:
+    from transformers import Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
     roles = {
         "image_token": "<|image_pad|>",
@@ -217,26 +255,13 @@ def build_qwen25vl(folder: Path, *, language_width: int = 32, seed: int = 0, vis
         "vision_end_token": "<|vision_end|>",
     }
     tokenizer = _tokenizer(roles)
-    part = language_width // HEADS // 8  # rotary positions: time, height, width in the ratio 1 : 1.5 : 1.5
-    config = Qwen2_5_VLConfig(
+    half = language_width // HEADS // 2
+    part = 3 * half // 8  # rotary positions: time, height, width in the ratio 1 : 1.5 : 1.5
+    rotary = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [half - 2 * part, part, part]}
+    config = config_class(
         text_config=_language(tokenizer, language_width)
-        | dict(
-            rope_parameters={
-                "rope_type": "default",
-                "rope_theta": 1e6,
-                "mrope_section": [language_width // HEADS // 2 - 2 * (part + part // 2), *[part + part // 2] * 2],
-            }
-        ),
-        vision_config=dict(
-            depth=vision_layers,
-            hidden_size=WIDTH,
-            intermediate_size=2 * WIDTH,
-            num_heads=HEADS,
-            out_hidden_size=language_width,
-            patch_size=PATCH,
-            window_size=SIZE,
-            fullatt_block_indexes=list(range(1, vision_layers, 2)),
-        ),
+        | {"rope_parameters": rotary, "head_dim": language_width // HEADS, "tie_word_embeddings": True},
+        vision_config=vision | {"depth": vision_layers, "num_heads": HEADS, "patch_size": PATCH},
         image_token_id=_id(tokenizer, "<|image_pad|>"),
         video_token_id=_id(tokenizer, "<|video_pad|>"),
         vision_start_token_id=_id(tokenizer, "<|vision_start|>"),
@@ -250,7 +275,7 @@ def build_qwen25vl(folder: Path, *, language_width: int = 32, seed: int = 0, vis
         video_processor=Qwen2VLVideoProcessor(size=area, patch_size=PATCH),
         chat_template=_chat("<|vision_start|><|image_pad|><|vision_end|>"),
     )
-    _save(folder, Qwen2_5_VLForConditionalGeneration(config), processor, seed)
+    _save(folder, model_class(config), processor, seed)
 
 
 def build_open_clip(folder: Path, *, seed: int = 0) -> None:
