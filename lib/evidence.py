@@ -4,59 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar
 
+import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from lib.photos import readable
+from lib.codes import CodeBatch, watch
+from lib.dictionary import Dictionary
+from lib.images import ImageSet, readable
 from lib.sae import TopKSAE
-from lib.store import write_atomically
+from lib.stage import Stage
+from lib.store import read, write_array, write_table, write_tensors
 from lib.vlm import VLM
 
-
-@dataclass(frozen=True)
-class CodeBatch:
-    """Sparse codes of a batch of images.
-
-    Attributes
-    ----------
-    images : index of each image within its set, ``[n_images]``, growing.
-    values, indices : active latents of every patch, each ``[n_images, patches, k]``.
-    """
-
-    images: Tensor
-    values: Tensor
-    indices: Tensor
-
-    def scores(self, latents: int) -> Tensor:
-        """Image activation scores (Eq. 3), the mean code over patches: ``[n_images, latents]``."""
-        n, patches, _ = self.values.shape
-        total = torch.zeros(n, latents).scatter_add_(1, self.indices.flatten(1), self.values.flatten(1))
-        return total / patches
-
-    def part(self, rows: Tensor | Sequence[int]) -> CodeBatch:
-        """Some of the images."""
-        return CodeBatch(self.images[rows], self.values[rows], self.indices[rows])
-
-    def heatmap(self, image: Tensor, latent: Tensor) -> Tensor:
-        """Codes of pairs of an image in the batch and a latent: ``[pairs]``, ``[pairs]`` to ``[pairs, patches]``."""
-        _, patches, k = self.indices.shape
-        out = self.values.new_zeros(len(image), patches)
-        patch = torch.arange(patches)[:, None].expand(-1, k)
-        size = 1 + int(max(latent.max(), self.indices.max())) if len(latent) else 0
-        for one in image.unique():
-            pairs = torch.nonzero(image == one).flatten()
-            # Rows of `out` by latent, so that each code of the image is looked up once, however many pairs there are.
-            row = torch.full((size,), -1)
-            row[latent[pairs]] = pairs
-            rows = row[self.indices[one]]
-            out[rows[rows >= 0], patch[rows >= 0]] = self.values[one][rows >= 0]
-        return out
+KEEP = 10  # top images kept per latent; up to as many can be shown
 
 
 @torch.inference_mode()
@@ -66,26 +33,12 @@ def encode(vlm: VLM, sae: TopKSAE, images: Sequence[Image.Image]) -> CodeBatch:
     return CodeBatch(torch.arange(len(images)), values.cpu(), indices.cpu())
 
 
-def stream(vlm: VLM, sae: TopKSAE, images: Sequence[Image.Image], batch: int, desc: str) -> Iterator[CodeBatch]:
+def stream(vlm: VLM, sae: TopKSAE, images: ImageSet, batch: int, desc: str) -> Iterator[CodeBatch]:
     """Codes of an image set, batch by batch; pictures that cannot be read are left out."""
     for first in tqdm(range(0, len(images), batch), desc=desc, mininterval=5):
         indices, pictures = readable(images, range(first, min(first + batch, len(images))))
         if pictures:
             yield replace(encode(vlm, sae, pictures), images=torch.tensor(indices))
-
-
-class Observer(Protocol):
-    """Something that watches codes go by."""
-
-    def see(self, codes: CodeBatch) -> None:
-        """Take in one batch."""
-
-
-def watch(codes: Iterator[CodeBatch], *observers: Observer) -> None:
-    """Show every batch to every observer: however many there are, images are encoded once."""
-    for batch in codes:
-        for observer in observers:
-            observer.see(batch)
 
 
 class TopImages:
@@ -184,17 +137,121 @@ class Evidence:
 
     def save(self, path: Path) -> Path:
         """Write as safetensors."""
-        return write_atomically(
-            path, lambda target: save_file({name: tensor.contiguous() for name, tensor in vars(self).items()}, target)
-        )
+        return write_tensors(path, vars(self))
 
     @classmethod
     def load(cls, path: Path) -> Evidence:
         """Read what :meth:`save` wrote."""
-        return cls(**load_file(path))
+        return cls(**read(path))
 
     def grid(self, latent: int, place: int) -> Tensor:
         """Heatmap of one top image as a square: ``[rows, columns]``."""
         heat = self.heat[latent, place]
         side = round(len(heat) ** 0.5)
         return heat.reshape(side, side)
+
+
+@dataclass(frozen=True)
+class Gathered(Stage):
+    """What one pass over an image set has left of every latent of a dictionary.
+
+    Attributes
+    ----------
+    dictionary : whose latents.
+    images : the set; indices into it are kept, and under its listing.
+    sizes : smaller sets, each a stretch at the start of the whole, whose top images are kept, too.
+    negatives : random pictures of which all scores are kept, for AUROC.
+    truth : whether it is counted what every latent is really active on, where that is known.
+    seed : chooses the negatives.
+    """
+
+    title: ClassVar[str] = "evidence"
+    notebook: ClassVar[str] = "03"
+    dictionary: Dictionary
+    images: ImageSet
+    sizes: tuple[int, ...] = ()
+    negatives: int = 0
+    truth: bool = False
+    seed: int = 0
+
+    def make(self, vlm: VLM) -> None:
+        """Encode every picture once, under the eyes of all who keep something of it; unless that is done."""
+        path = self.path("top.safetensors")
+        if path.exists():
+            return
+        with self.making():
+            sae, patches = self.dictionary.sae, vlm.patches
+            m = sae.encoder.out_features
+            top, smaller = TopImages(m, KEEP, patches), {n: TopImages(m, KEEP, patches, n) for n in self.sizes}
+            scores = Scores(m, self.negative_images)
+            counter = self.images.counter(m) if self.truth else None
+            codes = stream(vlm, sae, self.images, self.dictionary.subject.batch, "evidence")
+            watch(codes, top, *smaller.values(), scores, *([counter] if counter else []))
+            for n, part in smaller.items():
+                part.result().save(self.path(f"top-{n}.safetensors"))
+            if counter:
+                counter.result().save(self.path("truth.safetensors"))
+            write_array(self.path("negatives.npy"), scores.scores.numpy())
+            write_table(self.path("pictures.parquet"), pd.DataFrame({"picture": [str(i) for i in self.images.ids]}))
+            top.result().save(path)
+
+    @cached_property
+    def top(self) -> Evidence:
+        """The top images of every latent."""
+        return Evidence.load(self.need("top.safetensors"))
+
+    def top_of(self, n: int | None) -> Evidence:
+        """The top images among the first ``n`` pictures (one of ``sizes``); None for the whole set."""
+        return self.top if n is None else Evidence.load(self.need(f"top-{n}.safetensors"))
+
+    @cached_property
+    def negative_images(self) -> list[int]:
+        """The pictures that are negatives of AUROC, by index."""
+        n = len(self.images)
+        rng = np.random.default_rng([self.seed, 5])
+        return sorted(rng.choice(n, min(self.negatives, n), replace=False).tolist())
+
+    @cached_property
+    def negative_scores(self) -> Tensor:
+        """Image activation scores of the negatives, ``[n, latents]``."""
+        return torch.from_numpy(self.read("negatives.npy"))
+
+
+class TooFewLatents(ValueError):
+    """A dictionary with fewer active latents than are to be explained."""
+
+
+@dataclass(frozen=True)
+class Active:
+    """Which latents are explained: those that fire on enough pictures of both sets, in order.
+
+    Attributes
+    ----------
+    shown, held_out : the evidence that explainers see, and that which scores come from.
+    min_images : pictures of each set on which a latent must fire.
+    validation, test : how many choose coefficients, and how many report.
+    """
+
+    shown: Gathered
+    held_out: Gathered
+    min_images: int
+    validation: int
+    test: int
+
+    @cached_property
+    def latents(self) -> dict[str, list[int]]:
+        """The first choose coefficients (``validation``), the next report (``test``).
+
+        Raises
+        ------
+        TooFewLatents
+            If the dictionary has too few active latents.
+        """
+        seen = (self.shown.top.fired >= self.min_images) & (self.held_out.top.fired >= self.min_images)
+        active = torch.nonzero(seen).flatten().tolist()
+        if len(active) < self.validation + self.test:
+            raise TooFewLatents(
+                f"{len(active)} active latents for {self.validation} validation and {self.test} test latents: lower "
+                "explain.test, or raise sae.latents, images.explain or images.evaluate"
+            )
+        return {"validation": active[: self.validation], "test": active[self.validation : self.validation + self.test]}

@@ -1,4 +1,4 @@
-"""The four metrics of section 4.1. Each scores one explanation of one latent.
+"""The four metrics of section 4.1, and what only a drawn world knows: each scores one explanation of one latent.
 
 An explanation that says nothing the judge can use is a failure and is scored as one: IoU 0, no
 synthetic activation, AUROC of chance, CLIP score 0. Failures never drop out of a mean.
@@ -6,22 +6,23 @@ synthetic activation, AUROC of chance, CLIP score 0. Failures never drop out of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
-from lib.evidence import Evidence, encode
+from lib.evidence import Evidence, Gathered
 from lib.explain import pictures
+from lib.images import ImageSet, UnreadableImage
 from lib.judges import Generator, ImageTextModel, Segmenter
 from lib.overlay import upsample
-from lib.sae import TopKSAE
-from lib.store import digest, write_atomically
+from lib.stage import Stage
+from lib.store import add_rows, read
+from lib.synthetic import SyntheticImages
 from lib.vlm import VLM
 
 CHANCE = 0.5
@@ -55,18 +56,16 @@ def mean_ious(explanations: pd.DataFrame, sets: Sequence[Where]) -> np.ndarray:
                 image = int(evidence.image[latent, place])
                 if image < 0:
                     continue
+                try:
+                    masks = [segmenter.segment(text, image) for text in scores]
+                except UnreadableImage:
+                    continue  # the set has noted it
                 active = evidence.grid(latent, place).numpy() > 0
-                for text in scores:
-                    mask = segmenter.segment(text, image)
-                    scores[text].append(iou(mask, upsample(active, mask.shape, Image.Resampling.NEAREST) > 0.5))
+                active = upsample(active, masks[0].shape, Image.Resampling.NEAREST) > 0.5
+                for values, mask in zip(scores.values(), masks):
+                    values.append(iou(mask, active))
         found |= {(latent, text): float(np.mean(values or [np.nan])) for text, values in scores.items()}
     return np.array([found[pair] for pair in zip(explanations.latent, explanations.explanation)])
-
-
-def iou_score(text: str, latent: int, evidence: Evidence, segmenter: Segmenter, k: int) -> float:
-    """:func:`mean_ious` of one explanation over the top ``k`` images."""
-    one = pd.DataFrame({"latent": [latent], "explanation": [text]})
-    return float(mean_ious(one, [(evidence, segmenter, range(k))])[0])
 
 
 def auroc(positives: Iterable[float], negatives: Iterable[float]) -> float:
@@ -80,98 +79,198 @@ def auroc(positives: Iterable[float], negatives: Iterable[float]) -> float:
 
 
 def masked_embeddings(
-    latents: Sequence[int], evidence: Evidence, images: Sequence[Image.Image], k: int, clip: ImageTextModel
+    latents: Sequence[int], evidence: Evidence, images: ImageSet, k: int, clip: ImageTextModel
 ) -> dict[int, Tensor]:
     """Embeddings of each latent's top images, masked by its activity: latent -> ``[<= k, d]``."""
     shown = {latent: pictures(evidence, images, latent, k, "masks") for latent in latents}
-    flat = clip.embed_images([picture for latent in latents for picture in shown[latent]])
+    flat = clip.embed_images([picture for latent in latents for picture in shown[latent].values()])
     return dict(zip(latents, flat.split([len(shown[latent]) for latent in latents])))
 
 
-class SyntheticImages:
-    """Draws explanations and measures what the drawings activate; each text is drawn once.
+@dataclass(frozen=True)
+class Bench:
+    """What explanations are scored with: held-out evidence, and the judges.
 
-    Parameters
+    Attributes
     ----------
-    generator : draws.
-    n : pictures per text (3 in the paper).
-    vlm, sae : the subject.
-    folder : where the scores of every text that was drawn are kept, a file for each.
-    """
-
-    def __init__(self, generator: Generator, n: int, vlm: VLM, sae: TopKSAE, folder: Path) -> None:
-        self.generator, self.n, self.vlm, self.sae, self.folder = generator, n, vlm, sae, folder
-        self._load = lru_cache(maxsize=2048)(np.load)  # a text is asked for once per latent
-
-    def _path(self, text: str) -> Path:
-        return self.folder / f"{digest(text)}.npy"
-
-    def prepare(self, texts: Iterable[str], batch: int = 64) -> None:
-        """Draw and encode all texts not seen before, about ``batch`` pictures at a time."""
-        new = [text for text in dict.fromkeys(texts) if not self._path(text).exists()]
-        step = max(1, batch // self.n)
-        for first in tqdm(range(0, len(new), step), desc="draw", mininterval=5, disable=not new):
-            part = new[first : first + step]
-            drawn = [self.generator.generate(text, self.n) for text in part]
-            pictures = [picture for some in drawn for picture in some]
-            m = self.sae.encoder.out_features
-            scores = encode(self.vlm, self.sae, pictures).scores(m).numpy() if pictures else np.zeros((0, m), "f4")
-            ends = np.cumsum([len(some) for some in drawn])
-            for text, rows in zip(part, np.split(scores, ends[:-1])):
-                write_atomically(self._path(text), lambda path, rows=rows: _save(path, rows))
-
-    def scores(self, text: str, latent: int) -> list[float]:
-        """Image activation scores of a latent on the drawings of a text (Eq. 10); none if undrawable."""
-        self.prepare([text])
-        return self._load(self._path(text))[:, latent].tolist()
-
-
-def _save(path: Path, rows: np.ndarray) -> None:
-    with path.open("wb") as file:  # np.save would add a suffix
-        np.save(file, rows)
-
-
-def score_table(
-    explanations: pd.DataFrame,
-    *,
-    evidence: Evidence,
-    images: Sequence[Image.Image],
-    k: int,
-    segmenter: Segmenter,
-    synthetic: SyntheticImages,
-    negatives: Tensor,
-    clip: ImageTextModel,
-) -> pd.DataFrame:
-    """Score explanations by all four metrics, on held-out images.
-
-    Parameters
-    ----------
-    explanations : a table with columns ``latent`` and ``explanation``.
     evidence, images : top images of the *evaluation* set, and that set.
     k : held-out top images used (5 in the paper).
-    segmenter, synthetic, clip : the judges.
     negatives : scores of random held-out images, ``[n, latents]``.
-
-    Returns
-    -------
-    The explanations with columns ``iou, auroc, synthetic, clip`` and ``failed``.
+    segmenter, synthetic, clip : the judges.
+    truth : says how right a text is about a latent, where that is known.
     """
-    latents = sorted(set(explanations.latent))
-    embedded = masked_embeddings(latents, evidence, images, k, clip)
-    texts = list(dict.fromkeys(explanations.explanation))
+
+    evidence: Evidence
+    images: ImageSet
+    k: int
+    negatives: Tensor
+    segmenter: Segmenter
+    synthetic: SyntheticImages
+    clip: ImageTextModel
+    truth: Any | None = None
+
+    def drawn(self, table: pd.DataFrame) -> list[list[float]]:
+        """Scores of the drawings of each explanation, about its latent; none where nothing could be drawn."""
+        self.synthetic.prepare(table.explanation)
+        return [self.synthetic.scores(text, latent) for text, latent in zip(table.explanation, table.latent)]
+
+
+def _iou(bench: Bench, table: pd.DataFrame) -> np.ndarray:
+    return mean_ious(table, [(bench.evidence, bench.segmenter, range(bench.k))])
+
+
+def _auroc(bench: Bench, table: pd.DataFrame) -> list[float]:
+    pairs = zip(bench.drawn(table), table.latent)
+    return [auroc(drawn, bench.negatives[:, latent].tolist()) for drawn, latent in pairs]
+
+
+def _synthetic(bench: Bench, table: pd.DataFrame) -> list[float]:
+    return [float(np.mean(drawn)) if drawn else 0.0 for drawn in bench.drawn(table)]
+
+
+def _clip(bench: Bench, table: pd.DataFrame) -> list[float]:
+    shown = masked_embeddings(sorted(set(table.latent)), bench.evidence, bench.images, bench.k, bench.clip)
+    return clip_scores(table, shown, [not drawn for drawn in bench.drawn(table)], bench.clip)
+
+
+def clip_scores(
+    table: pd.DataFrame, shown: dict[int, Tensor], failed: Iterable[bool], clip: ImageTextModel
+) -> list[float]:
+    """Mean cosine of each explanation with pictures of its latent (Eq. 9); 0 for a failure.
+
+    Parameters
+    ----------
+    shown : embeddings of each latent's pictures, from :func:`masked_embeddings`.
+    """
+    texts = list(dict.fromkeys(table.explanation))
     text_of = dict(zip(texts, clip.embed_texts([text or "." for text in texts])))
-    synthetic.prepare(texts)
-    ious = mean_ious(explanations, [(evidence, segmenter, range(k))])
-    rows = []
-    for text, latent, overlap in zip(explanations.explanation, explanations.latent, ious):
-        drawn = synthetic.scores(text, latent)
-        rows.append(
-            {
-                "iou": float(overlap),
-                "auroc": auroc(drawn, negatives[:, latent].tolist()),
-                "synthetic": float(np.mean(drawn)) if drawn else 0.0,
-                "clip": float((embedded[latent] @ text_of[text]).mean()) if drawn else 0.0,
-                "failed": not drawn,
-            }
+    rows = zip(table.latent, table.explanation, failed)
+    return [0.0 if bad else float((shown[latent] @ text_of[text]).mean()) for latent, text, bad in rows]
+
+
+def _measure(name: str) -> Callable[[Bench, pd.DataFrame], list[float]]:
+    def score(bench: Bench, table: pd.DataFrame) -> list[float]:
+        return [bench.truth.score(latent, text, name) for latent, text in zip(table.latent, table.explanation)]
+
+    return score
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric, as every table, vote, filter, figure and claim reads it.
+
+    Attributes
+    ----------
+    title : for heads and axes.
+    low, high : its range; a score outside of it is an error.
+    score : from a bench and explanations (``latent, explanation``) to a score for each, NaN where it is undefined.
+    votes : whether it has a vote in the choice of the best explanation (section 5.3).
+    needs : ``judges``, which there always are, or the ``truth``, which is known for scenes alone.
+    main : whether the main tables show it.
+    """
+
+    title: str
+    low: float
+    high: float
+    score: Callable[[Bench, pd.DataFrame], Sequence[float]]
+    votes: bool = True
+    needs: Literal["judges", "truth"] = "judges"
+    main: bool = True
+
+
+METRICS: dict[str, Metric] = {
+    "iou": Metric("IoU", 0, 1, _iou),
+    "auroc": Metric("AUROC", 0, 1, _auroc),
+    "synthetic": Metric("Synthetic activation", 0, np.inf, _synthetic),
+    "clip": Metric("CLIP score", -1, 1, _clip),
+    "correctness": Metric("Correctness", 0, 1, _measure("correctness"), votes=False, needs="truth"),
+    "patch_f1": Metric("patch F1", 0, 1, _measure("patch_f1"), votes=False, needs="truth", main=False),
+}
+
+
+def metrics_of(scored: pd.DataFrame) -> dict[str, str]:
+    """The metrics that the main tables show of scored explanations, with their titles."""
+    return {name: metric.title for name, metric in METRICS.items() if metric.main and name in scored}
+
+
+def voters() -> list[str]:
+    """The metrics that vote: correctness does not, as it is not known in practice."""
+    return [name for name, metric in METRICS.items() if metric.votes]
+
+
+def score_table(explanations: pd.DataFrame, bench: Bench) -> pd.DataFrame:
+    """Explanations (``latent, explanation``) with a column for every metric, and ``failed``.
+
+    Raises
+    ------
+    ValueError
+        If a score lies outside of its metric's range: a judge or a metric is broken.
+    """
+    table = explanations.reset_index(drop=True)
+    for name, metric in METRICS.items():
+        if metric.needs == "truth" and bench.truth is None:
+            continue
+        scores = np.asarray(metric.score(bench, explanations), float)
+        wrong = (scores < metric.low - 1e-4) | (scores > metric.high + 1e-4)
+        if wrong.any():
+            raise ValueError(
+                f"{metric.title} of {explanations.explanation.to_numpy()[wrong][0]!r} is {scores[wrong][0]:g}: "
+                f"it must lie between {metric.low:g} and {metric.high:g}"
+            )
+        table[name] = scores
+    return table.assign(failed=[not drawn for drawn in bench.drawn(explanations)])
+
+
+@dataclass(frozen=True)
+class Scores(Stage):
+    """Scores of explanations. One depends on the latent and the words alone, so each pair is scored once.
+
+    Attributes
+    ----------
+    held_out : evidence that no explainer has seen.
+    segmenter, generator, clip : the judges.
+    k : held-out top images used.
+    drawings : pictures drawn of every text.
+    """
+
+    title: ClassVar[str] = "scores"
+    notebook: ClassVar[str] = "05"
+    held_out: Gathered
+    segmenter: Segmenter
+    generator: Generator
+    clip: ImageTextModel
+    k: int
+    drawings: int
+
+    def synthetic(self, load: Callable[[], VLM]) -> SyntheticImages:
+        """Draws explanations and encodes the drawings; what was encoded before is read, and needs no model."""
+        return SyntheticImages(
+            self.generator, self.drawings, load, self.held_out.dictionary.sae, self.path("synthetic")
         )
-    return pd.concat([explanations.reset_index(drop=True), pd.DataFrame(rows)], axis=1)
+
+    def bench(self, load: Callable[[], VLM], truth: Any | None) -> Bench:
+        """What explanations are scored with."""
+        held_out = self.held_out
+        return Bench(
+            held_out.top, held_out.images, self.k, held_out.negative_scores, self.segmenter, self.synthetic(load),
+            self.clip, truth,
+        )  # fmt: skip
+
+    def make(self, explained: pd.DataFrame, load: Callable[[], VLM], truth: Any | None) -> pd.DataFrame:
+        """Explanations with their scores; what is new is scored, the rest is read.
+
+        Parameters
+        ----------
+        explained : a table with columns ``latent`` and ``explanation``, and any others.
+        load : gives the subject, whose encoder looks at the drawings.
+        truth : of scenes, else None.
+        """
+        path, names = self.path("scores.parquet"), ["latent", "explanation"]
+        known = read(path) if path.exists() else pd.DataFrame(columns=names)
+        wanted = explained[names].drop_duplicates()
+        new = wanted[~pd.MultiIndex.from_frame(wanted).isin(pd.MultiIndex.from_frame(known[names]))]
+        if len(new):
+            with self.making():
+                self.segmenter.prepare(new.explanation)
+                known = add_rows(path, score_table(new, self.bench(load, truth)), names)
+        return explained.merge(known, on=names, how="left", validate="many_to_one")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from lib.evidence import CodeBatch, Evidence, Scores, TopImages, encode, stream, watch
+from lib.codes import CodeBatch, watch
+from lib.evidence import Evidence, Scores, TopImages, encode, stream
 from lib.scenes.catalogue import ATOM_INDEX, ATOMS
-from lib.truth import TruthCounter
 from lib.vlm import VLM
 
 
@@ -82,7 +82,7 @@ def test_round_trip(tmp_path, tiny_vlm, tiny_sae, pictures):
 
 def test_truth_equals_brute_force(tiny_vlm, tiny_sae, pictures, dense):
     """Patch F1 and correctness from the small tables equal those from all codes and all masks."""
-    counter = TruthCounter(24, pictures)
+    counter = pictures.counter(24)
     watch(stream(tiny_vlm, tiny_sae, pictures, 6, "test"), counter)
     truth = counter.result()
     owner = np.stack([pictures.scene(i).patches().ravel() for i in range(len(pictures))])  # [images, patches]
@@ -111,7 +111,7 @@ def test_truth_equals_brute_force(tiny_vlm, tiny_sae, pictures, dense):
 def test_images_are_encoded_once_for_all_observers(tiny_vlm, tiny_sae, pictures, monkeypatch):
     seen, residual = [], VLM.residual
     monkeypatch.setattr(VLM, "residual", lambda self, images: seen.append(len(images)) or residual(self, images))
-    observers = TopImages(24, 3, 64), TruthCounter(24, pictures), Scores(24, [1, 2])
+    observers = TopImages(24, 3, 64), pictures.counter(24), Scores(24, [1, 2])
     watch(stream(tiny_vlm, tiny_sae, pictures, 8, "test"), *observers)
     assert seen == [8, 8, 4]
 

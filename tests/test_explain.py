@@ -3,17 +3,19 @@
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from PIL import Image
 
 from lib import prompts
-from lib.evidence import TopImages, stream, watch
-from lib.explain import HYBRID, STEERING, TOP_K, Explainer, Method, kept, permuted_directions, random_directions
+from lib.codes import watch
+from lib.evidence import TopImages, stream
+from lib.explain import Explainer, permuted_directions, permuted_evidence, random_directions
 from lib.explain import pictures as top_pictures
-from lib.images import BLANK, split
+from lib.images import BLANK, UnreadableImage
+from lib.methods import COMPARED, METHODS, Method, trio
 from lib.overlay import heatmap_overlay, occlude
+from lib.scenes.images import split
 from lib.scenes.sampling import Mix
 
 
@@ -43,7 +45,7 @@ def evidence(tiny_vlm, tiny_sae, pictures):
 
 @pytest.fixture
 def explainer(tiny_sae, evidence, pictures):
-    return Explainer(Recorder(), tiny_sae.directions, evidence, pictures, norm=10.0, k=3, batch=4)
+    return Explainer(Recorder(), tiny_sae.directions, 10.0, evidence, pictures, k=3, batch=4)
 
 
 def busy(evidence, n=6):
@@ -102,16 +104,8 @@ def test_a_latent_without_top_images_gets_an_empty_explanation(explainer, eviden
     assert table.explanation.tolist()[0] == "" and table.explanation.tolist()[1] != ""
 
 
-def test_explanations_are_made_once(explainer, evidence, tmp_path):
-    latents = busy(evidence)
-    first = kept(explainer, latents, Method("masks"), tmp_path / "a.parquet")
-    asked = len(explainer.vlm.asked)
-    pd.testing.assert_frame_equal(first, kept(explainer, latents, Method("masks"), tmp_path / "a.parquet"))
-    assert len(explainer.vlm.asked) == asked
-
-
 def test_steering_changes_what_a_real_model_says(tiny_vlm, tiny_sae, evidence, pictures):
-    real = Explainer(tiny_vlm, tiny_sae.directions, evidence, pictures, norm=10.0, k=2, batch=3, max_new_tokens=4)
+    real = Explainer(tiny_vlm, tiny_sae.directions, 10.0, evidence, pictures, k=2, batch=3, max_new_tokens=4)
     plain, steered = (real.explain(range(6), Method("blank", s, c)) for s, c in ((None, 0.0), ("add", 20.0)))
     assert plain.raw.nunique() == 1
     assert steered.raw.nunique() > 1
@@ -157,7 +151,7 @@ def test_pictures_stop_where_evidence_does(evidence, pictures):
 
 
 def test_names():
-    assert [m.key for m in (*STEERING, *TOP_K, *HYBRID)] == [
+    assert [m.key for m in COMPARED] == [
         "steering-add",
         "steering-replace",
         "top-k-masks",
@@ -167,7 +161,8 @@ def test_names():
         "hybrid-heatmaps-add",
         "hybrid-heatmaps-replace",
     ]
-    assert Method("blank").family == "No intervention" and Method("masks").family == "Top-k"
+    assert METHODS["blank"].family == "No intervention" and METHODS["top-k-masks"] == Method("masks")
+    assert [m.key for m in trio("heatmaps")] == ["steering-add", "top-k-heatmaps", "hybrid-heatmaps-add"]
 
 
 @pytest.mark.parametrize(
@@ -185,17 +180,35 @@ def test_completions_are_cleaned_but_not_lower_cased(raw, clean):
     assert prompts.clean(raw) == clean
 
 
-def test_only_what_is_missing_is_explained(explainer, evidence, tmp_path):
-    latents, method, path = busy(evidence), Method("blank", "add", 2.0), tmp_path / "a.parquet"
-    kept(explainer, latents[:3], method, path)
-    again = kept(explainer, latents[4:0:-1], method, path)
-    assert again.latent.tolist() == latents[4:0:-1]  # in the order asked for
-    assert len(explainer.vlm.asked) == 5 and len(pd.read_parquet(path)) == 5
-    kept(explainer, latents[:5], method, path)
-    assert len(explainer.vlm.asked) == 5
-
-
 def test_another_blank_image_is_what_steering_looks_at(explainer, evidence):
     black = Image.new("RGB", (224, 224), "black")
     replace(explainer, blank=black).explain(busy(evidence)[:2], Method("blank", "add", 2.0))
     assert all(q.images == (black,) for q in explainer.vlm.asked)
+
+
+def test_a_top_picture_that_cannot_be_read_any_more_leaves_pictures_and_places_in_step(explainer, evidence, pictures):
+    """The vectors and positions of the hybrid belong to the pictures that are left."""
+    latent = busy(evidence, 1)[0]
+    gone = int(evidence.image[latent, 1])
+
+    class Holes:
+        def __getitem__(self, index):
+            if index == gone:
+                raise UnreadableImage(str(index), "gone")
+            return pictures[index]
+
+    replace(explainer, images=Holes()).explain([latent], Method("masks", "add", 1.0))
+    assert len(explainer.vlm.asked[0].images) == 2 == len(explainer.vlm.changes[0].vectors)
+    assert torch.equal(explainer.vlm.changes[0].where[:, 1:], evidence.heat[latent, [0, 2]] > 0)
+
+
+def test_permuted_evidence_moves_images_with_their_heatmaps_and_the_same_partner(evidence, tiny_sae):
+    latents = [2, 5, 7, 11]
+    other, directions = permuted_evidence(evidence, latents, 3), permuted_directions(tiny_sae.directions, latents, 3)
+    for latent in latents:
+        partner = next(i for i in latents if torch.equal(directions[latent], tiny_sae.directions[i]))
+        assert partner != latent
+        assert torch.equal(other.image[latent], evidence.image[partner])
+        assert torch.equal(other.heat[latent], evidence.heat[partner])
+    untouched = [i for i in range(24) if i not in latents]
+    assert torch.equal(other.image[untouched], evidence.image[untouched])

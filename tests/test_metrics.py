@@ -7,18 +7,26 @@ import torch
 from PIL import Image
 
 from lib.evidence import Evidence
-from lib.images import SceneImages
-from lib.judges.scenes import SceneGenerator, SceneSegmenter
-from lib.metrics import SyntheticImages, auroc, iou, iou_score, masked_embeddings, score_table
+from lib.images import UnreadableImage
+from lib.metrics import METRICS, Bench, auroc, iou, masked_embeddings, mean_ious, score_table
 from lib.scenes.catalogue import ATOM_INDEX
 from lib.scenes.drawing import draw
+from lib.scenes.images import SceneImages
+from lib.scenes.judges import SceneGenerator, SceneSegmenter
 from lib.scenes.sampling import Mix
 from lib.stats import bootstrap, bootstrap_ratio
+from lib.synthetic import SyntheticImages
 
 
 def evidence_of(image: list[list[int]], heat: torch.Tensor) -> Evidence:
     images = torch.tensor(image)
     return Evidence((images >= 0).float(), images, heat, torch.ones(len(image)), torch.ones(len(image)))
+
+
+def iou_score(text, latent, evidence, segmenter, k):
+    """Mean IoU of one explanation over the top ``k`` images."""
+    one = pd.DataFrame({"latent": [latent], "explanation": [text]})
+    return float(mean_ious(one, [(evidence, segmenter, range(k))])[0])
 
 
 def test_iou_by_hand():
@@ -70,6 +78,17 @@ def test_the_segmenter_finds_exactly_what_is_drawn():
     assert not finder.segment("a unicorn", 0).any()
 
 
+def test_the_first_mask_is_not_the_union(pictures):
+    segmenter, first_only = SceneSegmenter(pictures), SceneSegmenter(pictures, first_only=True)
+    image = next(i for i in range(20) if pictures.scene(i).layout.objects)
+    layout = pictures.scene(image).layout
+    text = f"{layout.object_names[0]} and {layout.surface}"
+    union, first = segmenter.segment(text, image), first_only.segment(text, image)
+    assert (first == segmenter.segment(layout.object_names[0], image)).all()
+    assert union.sum() > first.sum() and union[first].all()
+    assert not first_only.segment("", image).any()
+
+
 def test_the_generator_draws_what_is_named_and_always_the_same():
     painter = SceneGenerator(Mix(), 3)
     first, again = (
@@ -84,7 +103,7 @@ def test_the_generator_draws_what_is_named_and_always_the_same():
 def test_drawings_show_all_that_is_named_and_whole(monkeypatch):
     """Every named object is in the picture, large enough to see, and leaves its surroundings visible."""
     seen = []
-    monkeypatch.setattr("lib.judges.scenes.draw", lambda layout: seen.append(draw(layout)) or seen[-1])
+    monkeypatch.setattr("lib.scenes.judges.draw", lambda layout: seen.append(draw(layout)) or seen[-1])
     SceneGenerator(Mix(), 3).generate("an elephant and a bee on sand", 10)
     SceneGenerator(Mix(), 3).generate("a dog", 10)
     SceneGenerator(Mix(), 3).generate("red stripes", 4)
@@ -130,13 +149,15 @@ def test_clip_scores_belong_to_their_latent_in_any_order(tiny_vlm, tiny_sae, tmp
     table = pd.DataFrame({"latent": [4, 2, 2, 4], "explanation": ["red", "red", "green", ""]})
     scored = score_table(
         table,
-        evidence=evidence,
-        images=Flat(),
-        k=1,
-        segmenter=SceneSegmenter(SceneImages(1, 0, 2)),
-        synthetic=SyntheticImages(SceneGenerator(Mix(), 1), 2, tiny_vlm, tiny_sae, tmp_path),
-        negatives=torch.zeros(3, 24),
-        clip=FlatClip(),
+        Bench(
+            evidence=evidence,
+            images=Flat(),
+            k=1,
+            segmenter=SceneSegmenter(SceneImages(1, 0, 2)),
+            synthetic=SyntheticImages(SceneGenerator(Mix(), 1), 2, lambda: tiny_vlm, tiny_sae, tmp_path),
+            negatives=torch.zeros(3, 24),
+            clip=FlatClip(),
+        ),
     )
     assert scored["clip"].round(3).tolist() == [1.0, 0.0, 1.0, 0.0]
 
@@ -146,13 +167,15 @@ def test_a_failed_explanation_is_scored_as_a_failure(tiny_vlm, tiny_sae, tmp_pat
     table = pd.DataFrame({"latent": [1, 1, 1], "explanation": ["", "gibberish", "a dog"]})
     scored = score_table(
         table,
-        evidence=evidence,
-        images=SceneImages(1, 0, 2),
-        k=1,
-        segmenter=SceneSegmenter(SceneImages(1, 0, 2)),
-        synthetic=SyntheticImages(SceneGenerator(Mix(), 1), 2, tiny_vlm, tiny_sae, tmp_path),
-        negatives=torch.zeros(3, 24),
-        clip=FlatClip(),
+        Bench(
+            evidence=evidence,
+            images=SceneImages(1, 0, 2),
+            k=1,
+            segmenter=SceneSegmenter(SceneImages(1, 0, 2)),
+            synthetic=SyntheticImages(SceneGenerator(Mix(), 1), 2, lambda: tiny_vlm, tiny_sae, tmp_path),
+            negatives=torch.zeros(3, 24),
+            clip=FlatClip(),
+        ),
     )
     assert len(scored) == 3 and scored.failed.tolist() == [True, True, False]
     assert scored.iou.tolist()[:2] == [0, 0] and scored.auroc.tolist()[:2] == [0.5, 0.5]
@@ -165,24 +188,26 @@ def test_auroc_uses_each_latents_own_negatives(tiny_vlm, tiny_sae, tmp_path):
     negatives = torch.zeros(3, 24)
     negatives[:, 7] = 1e6
     table = pd.DataFrame({"latent": [6, 7], "explanation": ["a dog", "a dog"]})
-    synthetic = SyntheticImages(SceneGenerator(Mix(), 1), 2, tiny_vlm, tiny_sae, tmp_path)
+    synthetic = SyntheticImages(SceneGenerator(Mix(), 1), 2, lambda: tiny_vlm, tiny_sae, tmp_path)
     np.save(synthetic._path("a dog"), np.ones((2, 24), "f4"))
     scored = score_table(
         table,
-        evidence=evidence_of([[0]] * 24, torch.ones(24, 1, 64)),
-        images=SceneImages(1, 0, 2),
-        k=1,
-        segmenter=SceneSegmenter(SceneImages(1, 0, 2)),
-        synthetic=synthetic,
-        negatives=negatives,
-        clip=FlatClip(),
+        Bench(
+            evidence=evidence_of([[0]] * 24, torch.ones(24, 1, 64)),
+            images=SceneImages(1, 0, 2),
+            k=1,
+            segmenter=SceneSegmenter(SceneImages(1, 0, 2)),
+            synthetic=synthetic,
+            negatives=negatives,
+            clip=FlatClip(),
+        ),
     )
     assert scored.auroc.tolist() == [1.0, 0.0]
 
 
 def test_synthetic_activation_is_the_mean_score_of_the_drawings(tiny_vlm, tiny_sae, tmp_path):
     painter = SceneGenerator(Mix(), 1)
-    found = SyntheticImages(painter, 3, tiny_vlm, tiny_sae, tmp_path).scores("a dog on grass", 5)
+    found = SyntheticImages(painter, 3, lambda: tiny_vlm, tiny_sae, tmp_path).scores("a dog on grass", 5)
     with torch.inference_mode():
         codes = tiny_sae.encode(tiny_vlm.residual(painter.generate("a dog on grass", 3)))
     assert found == pytest.approx(codes[..., 5].mean(1).tolist(), abs=1e-4)
@@ -198,3 +223,28 @@ def test_bootstrap_covers_and_repeats():
     assert bootstrap_ratio(2 * np.abs(values), np.abs(values)).mean == pytest.approx(2)
     with pytest.raises(ValueError, match="no latent"):
         bootstrap(np.array([np.nan]))
+
+
+def test_a_picture_that_cannot_be_read_any_more_is_left_out():
+    class Gone:
+        def segment(self, text, image):
+            if image == 2:
+                raise UnreadableImage("2", "gone")
+            return np.ones((4, 4), bool)
+
+    evidence = evidence_of([[7, 2]], torch.tensor([[[1.0, 0, 1, 0], [1, 1, 1, 1]]]))
+    assert iou_score("x", 0, evidence, Gone(), 2) == 0.5
+    assert np.isnan(iou_score("x", 0, evidence_of([[2]], torch.ones(1, 1, 4)), Gone(), 1))
+
+
+def test_a_score_out_of_its_range_is_an_error(tiny_vlm, tiny_sae, tmp_path):
+    class Loud(FlatClip):
+        def embed_texts(self, texts):
+            return super().embed_texts(texts) * 3
+
+    synthetic = SyntheticImages(SceneGenerator(Mix(), 1), 1, lambda: tiny_vlm, tiny_sae, tmp_path)
+    evidence, finder = evidence_of([[0]] * 24, torch.ones(24, 1, 64)), SceneSegmenter(SceneImages(1, 0, 2))
+    bench = Bench(evidence, Flat(), 1, torch.zeros(3, 24), finder, synthetic, Loud())
+    with pytest.raises(ValueError, match="CLIP score of 'red' is 3: it must lie between -1 and 1"):
+        score_table(pd.DataFrame({"latent": [3], "explanation": ["red stripes"]}).assign(explanation="red"), bench)
+    assert all(m.low < m.high for m in METRICS.values())

@@ -11,7 +11,8 @@ import sys
 
 import torch
 
-from lib.evidence import CodeBatch, Scores, TopImages
+from lib.codes import CodeBatch
+from lib.evidence import Scores, TopImages
 from lib.sae import TopKSAE, quality
 
 LATENTS, K, PATCHES, WIDTH, KEEP, BATCH = 8192, 25, 4096, 1152, 10, 4

@@ -1,0 +1,226 @@
+"""Train a dictionary, or take a released one (appendix A): the stage that notebook 02 makes."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from lib.activations import ShuffledActivations, activations
+from lib.device import DEVICE
+from lib.hub import Asset
+from lib.images import ImageSet
+from lib.ranges import Positive, Precision, Some, Weight
+from lib.sae import TopKSAE, fvu, judgement, load_dictionary, load_sae, quality
+from lib.stage import Stage
+from lib.store import Damaged, short, write_atomically, write_json
+from lib.vlm import VLM, Checkpoint
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a dictionary comes to be (appendix A; the paper's values in brackets).
+
+    Attributes
+    ----------
+    latents : size of the dictionary (8192).
+    k : active latents per patch (25).
+    pretrained : a released dictionary to use instead of training: ``id@revision:pattern`` of its folder, or a local
+        one, in dictionary_learning's format.
+    batch : patches per step (8192).
+    lr : Adam's learning rate, linear from the last fifth on (3e-4).
+    warmup : steps of linear warm-up (1000).
+    dead_after : a latent is dead after so many patches without firing (10 million).
+    aux_weight : weight of the loss that revives dead latents (1/32).
+    buffer : activations shuffled together.
+    dtype : of the matrix products (bfloat16).
+    checkpoint : steps between checkpoints.
+    """
+
+    latents: Some
+    k: Some
+    pretrained: Asset | None = None
+    batch: Some = 1024
+    lr: Positive = 1e-3
+    warmup: Some = 50
+    dead_after: Some = 100_000
+    aux_weight: Weight = 1 / 32
+    buffer: Some = 131_072
+    dtype: Precision = "float32"
+    checkpoint: Some = 200
+
+
+@dataclass(frozen=True)
+class Dictionary(Stage):
+    """A dictionary of features with its quality on held-out pictures.
+
+    Attributes
+    ----------
+    subject : the encoder, and the layer that is studied.
+    train : pictures to train on; None for a released dictionary.
+    held_out : pictures on which its quality is measured.
+    recipe : how it comes to be.
+    seed : of weights and shuffling.
+    """
+
+    title: ClassVar[str] = "dictionary"
+    notebook: ClassVar[str] = "02"
+    subject: Checkpoint
+    train: ImageSet | None
+    held_out: ImageSet
+    recipe: Recipe
+    seed: int
+
+    def make(self, vlm: VLM) -> None:
+        """Train, or load, and measure; unless it is there."""
+        path, recipe = self.path("sae.safetensors"), self.recipe
+        if path.exists():
+            return
+        with self.making():
+            if recipe.pretrained:
+                sae, log = load_dictionary(recipe.pretrained, self.subject, vlm.width, recipe.latents, recipe.k), []
+            else:
+                size, dtype = self.subject.batch, getattr(torch, recipe.dtype)
+                stream = ShuffledActivations(vlm, self.train, recipe.batch, size, recipe.buffer, self.seed, dtype)
+                sae, log = train_sae(stream.batches, len(stream), recipe, self.folder, self.seed)
+            seen = activations(vlm, self.held_out, range(len(self.held_out)), self.subject.batch)
+            report = {**quality(sae, seen), "log": log}
+            if word := judgement(report):
+                warnings.warn(word, stacklevel=2)
+            write_json(self.path("report.json"), report)
+            sae.save(path)
+
+    @cached_property
+    def sae(self) -> TopKSAE:
+        """The dictionary, ready to use."""
+        return load_sae(self.need("sae.safetensors")).to(DEVICE)
+
+    @cached_property
+    def report(self) -> dict[str, Any]:
+        """Quality on held-out activations, the residual stream's mean norm, and the training log."""
+        return self.read("report.json")
+
+
+def geometric_median(x: Tensor, steps: int = 30) -> Tensor:
+    """The point with the least total distance to the rows of ``x``: ``[n, d]`` to ``[d]`` (Weiszfeld)."""
+    point = x.mean(0)
+    for _ in range(steps):
+        weight = 1 / (x - point).norm(dim=1).clamp_min(1e-6)
+        point = (x * weight[:, None]).sum(0) / weight.sum()
+    return point
+
+
+def train_sae(
+    batches: Callable[[int], Iterator[Tensor]],
+    steps: int,
+    recipe: Recipe,
+    folder: Path,
+    seed: int,
+) -> tuple[TopKSAE, list[dict[str, float]]]:
+    """Train a dictionary on a stream of activations.
+
+    Inputs are scaled to unit mean square during training; the scale is folded into the weights at
+    the end, so that codes are in the units of the residual stream. Dead latents learn to
+    reconstruct what the living leave over (AuxK).
+
+    Parameters
+    ----------
+    batches : called with a step, yields ``[batch, d]`` tensors from that step on.
+    steps : training steps.
+    recipe : sizes and rates.
+    folder : a checkpoint is kept here, and training resumes from it after a kill.
+    seed : of the initial weights.
+
+    Returns
+    -------
+    The dictionary, and the log: step, FVU of the batch, dead latents.
+    """
+    checkpoint, start = folder / "sae-checkpoint.pt", 0
+    log: list[dict[str, float]] = []
+    state = _resumed(checkpoint)
+    stream = batches(state["step"] if state else 0)
+    x = next(stream)
+    torch.manual_seed(seed)
+    sae = TopKSAE(x.shape[1], recipe.latents, recipe.k)
+    if state is None:
+        norm = x.square().mean().sqrt().item()
+        sae.b_dec.data = geometric_median(x.cpu() / norm)
+    sae.to(x.device)
+    optim = torch.optim.Adam(sae.parameters(), lr=recipe.lr, betas=(0.9, 0.999))
+    quiet = torch.zeros(recipe.latents, dtype=torch.long, device=x.device)  # patches since each latent last fired
+    if state:
+        sae.load_state_dict(state["sae"])
+        optim.load_state_dict(state["optim"])
+        norm, start, log = state["norm"], state["step"], json.loads(state["log"])
+        quiet = state["quiet"].to(x.device)
+    half = recipe.dtype == "bfloat16"
+    for step in tqdm(range(start, steps), desc="SAE", mininterval=5, initial=start, total=steps):
+        x = (x if step == start else next(stream)) / norm
+        rate = min(1.0, (step + 1) / recipe.warmup, (steps - step) / (0.2 * steps))
+        for group in optim.param_groups:
+            group["lr"] = recipe.lr * rate
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
+            pre = sae.preactivations(x)
+            values, indices = pre.topk(sae.k, dim=-1)
+            x_hat = sae.decode(torch.zeros_like(pre).scatter(-1, indices, values)).float()
+            quiet += len(x)
+            quiet[indices[values > 0].unique()] = 0
+            dead = quiet >= recipe.dead_after
+            loss = (x - x_hat).square().sum(-1).mean()
+            if dead.any():
+                loss = loss + recipe.aux_weight * _aux_loss(sae, pre, (x - x_hat).detach(), dead)
+        optim.zero_grad()
+        loss.backward()
+        _remove_parallel_gradient(sae)
+        nn.utils.clip_grad_norm_(sae.parameters(), 1.0)
+        optim.step()
+        sae.decoder.weight.data = nn.functional.normalize(sae.decoder.weight.data, dim=0)
+        if step % max(20, steps // 500) == 0 or step + 1 == steps:
+            log.append({"step": step, "fvu": fvu(x, x_hat.detach()), "dead": int(dead.sum())})
+        if (step + 1) % recipe.checkpoint == 0 and step + 1 < steps:
+            state = {
+                "sae": sae.state_dict(),
+                "optim": optim.state_dict(),
+                "quiet": quiet,
+                "norm": norm,
+                "step": step + 1,
+                "log": json.dumps(log),
+            }
+            write_atomically(checkpoint, lambda path: torch.save(state, path))
+    sae.scale(norm)
+    checkpoint.unlink(missing_ok=True)
+    return sae.cpu().eval().requires_grad_(False), log
+
+
+def _resumed(checkpoint: Path) -> dict[str, Any] | None:
+    if not checkpoint.exists():
+        return None
+    try:
+        return torch.load(checkpoint, weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise Damaged(f"{short(checkpoint)} is damaged: remove it, and training starts anew ({error})") from error
+
+
+def _aux_loss(sae: TopKSAE, pre: Tensor, residual: Tensor, dead: Tensor) -> Tensor:
+    """How badly the dead latents alone reconstruct the residual, relative to its variance."""
+    k_aux = min(int(dead.sum()), residual.shape[1] // 2)
+    values, indices = pre.masked_fill(~dead, 0).topk(k_aux, dim=-1)
+    z = torch.zeros_like(pre).scatter(-1, indices, values)
+    error = (residual - sae.decoder(z)).square().sum(-1).mean()
+    variance = (residual - residual.mean(0)).square().sum(-1).mean()
+    return (error / variance.clamp_min(1e-9)).nan_to_num()
+
+
+@torch.no_grad()
+def _remove_parallel_gradient(sae: TopKSAE) -> None:
+    """Keep the decoder's gradient tangent to the unit sphere: its length is not to be learned."""
+    weight, grad = sae.decoder.weight, sae.decoder.weight.grad  # [d, m]
+    grad -= (grad * weight).sum(0) * weight
