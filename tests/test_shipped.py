@@ -1,7 +1,9 @@
 """What ships with the project: models, their cards, and figures that the README shows."""
 
+import hashlib
 import json
 import re
+import shutil
 import subprocess
 
 import numpy as np
@@ -10,16 +12,17 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from lib import prompts
+from lib import contents, hub, prompts
 from lib.__main__ import with_files
-from lib.desk.build import MODELS, ask
+from lib.desk.build import EDITED, MODELS, SHIPS, ask
+from lib.hub import Asset
 from lib.images import BLANK
 from lib.judges.clip import OpenClip
 from lib.scenes.catalogue import ATOMS, OBJECTS
 from lib.scenes.language import read
 from lib.scenes.sampling import scenes
-from lib.store import ROOT
-from lib.vlm import VLM
+from lib.store import ROOT, Damaged
+from lib.vlm import VLM, Checkpoint
 
 AIMS = {
     "object recall": 0.90,
@@ -36,7 +39,7 @@ SUBJECTS = {
 
 @pytest.fixture(scope="module")
 def vlm() -> VLM:
-    return VLM.load("data/models/subject-a", layer=3)
+    return VLM.load(Checkpoint(Asset("data/models/subject-a"), layer=3))
 
 
 @pytest.mark.parametrize(("name", "model_class"), SUBJECTS.items())
@@ -53,6 +56,55 @@ def test_the_language_models_of_subject_a_share_its_encoder():
         for name in ("subject-a", "subject-a-small", "subject-a-large")
     ]
     assert towers[0] and all(torch.equal(t, other[n]) for n, t in towers[0].items() for other in towers[1:])
+
+
+def test_checksums_are_those_of_all_that_ships():
+    files = [path for folder in SHIPS for path in contents.visible(folder) if path.name not in EDITED]
+    digests = {str(p.relative_to(ROOT)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+    assert json.loads(contents.SHIPPED.read_text()) == digests
+    assert all((ROOT / "data" / "paper" / name).is_file() for name in EDITED)
+
+
+@pytest.fixture
+def own_copy(tmp_path, monkeypatch):
+    """A copy of two shipped models and their checksums, of which a test may spoil a file."""
+    for name in ("subject-a-small", "clip-judge"):
+        shutil.copytree(MODELS / name, tmp_path / "data" / "models" / name)
+    wanted = json.loads(contents.SHIPPED.read_text())
+    checksums = tmp_path / "data" / "checksums.json"
+    checksums.write_text(json.dumps({name: wanted[name] for name in wanted if (tmp_path / name).is_file()}))
+    for module in (contents, hub):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr(contents, "SHIPPED", checksums)
+    contents.shipped.cache_clear()
+    yield tmp_path / "data" / "models"
+    contents.shipped.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "subject-a-small/model.safetensors",
+        "subject-a-small/config.json",
+        "clip-judge/open_clip_model.safetensors",
+        "clip-judge/tokenizer.json",
+    ],
+)
+@pytest.mark.parametrize("spoil", ["flipped", "gone"])
+def test_a_model_that_is_not_as_it_was_shipped_does_not_load(own_copy, name, spoil):
+    def load():
+        if name.startswith("clip"):
+            return OpenClip(Asset("data/models/clip-judge")).embed_texts(["a dog"])
+        return VLM.load(Checkpoint(Asset("data/models/subject-a-small"), 0))
+
+    load()
+    data = bytearray((own_copy / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (own_copy / name).unlink()
+    if spoil == "flipped":
+        (own_copy / name).write_bytes(data)
+    with pytest.raises(Damaged, match=f"{name} is not as it was shipped.*git checkout"):
+        load()
 
 
 def test_shipped_models_are_small():
@@ -85,11 +137,11 @@ def test_the_blank_image_is_seen_as_blank(vlm):
 
 def test_a_missing_model_says_how_to_make_it():
     with pytest.raises(FileNotFoundError, match="--from-scratch"):
-        VLM.load("data/models/none", 0)
+        VLM.load(Checkpoint(Asset("data/models/none"), 0))
 
 
 def test_the_judge_ranks_the_right_text_first():
-    judge = OpenClip("data/models/clip-judge")
+    judge = OpenClip(Asset("data/models/clip-judge"))
     held_out = [s for s in scenes(60, 77) if len(s.layout.object_names) == 1][:40]
     texts = [f"a {s.layout.object_names[0]}" for s in held_out]
     similarity = judge.embed_images([s.image for s in held_out]) @ judge.embed_texts(texts).T

@@ -8,17 +8,20 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from lib import prompts
-from lib.desk import clip_judge
+from lib import contents, prompts
+from lib.desk import build as making
+from lib.desk import clip_judge, gemma3, internvl
 from lib.desk.build import MODELS, Recipe, build_judge, build_subject
 from lib.desk.encoder import FAMILIES, OCCLUDED, EncoderRecipe, augment, batch
 from lib.desk.explainer import ExplainerRecipe, shared
+from lib.desk.training import fit, optimisers
 from lib.desk.views import layout, main_element, region, view
+from lib.hub import Asset
 from lib.judges.clip import OpenClip
 from lib.scenes.catalogue import ATOM_INDEX, ATOMS, elements
 from lib.scenes.drawing import Layout, Placed, draw
 from lib.scenes.sampling import scenes
-from lib.training import fit, optimisers
+from lib.store import Damaged
 from lib.vlm import VLM, Question
 
 
@@ -173,12 +176,71 @@ def test_cards_carry_measured_numbers(built):
 
 
 def test_the_judge_loads(built):
-    judge = OpenClip(str(built / "judge"))
+    judge = OpenClip(Asset(built / "judge"))
     texts = judge.embed_texts(["a dog", "a cow"])
     assert torch.allclose(texts.norm(dim=1), torch.ones(2), atol=1e-5) and not torch.allclose(texts[0], texts[1])
     with pytest.raises(FileNotFoundError, match="--from-scratch"):
-        OpenClip("data/models/none")
+        OpenClip(Asset("data/models/none")).embed_texts(["a dog"])
 
 
 def test_label_of_occlusion_is_no_atom():
     assert OCCLUDED == len(ATOMS) and max(ATOM_INDEX.values()) == len(ATOMS) - 1
+
+
+@pytest.mark.parametrize(("family", "shipped"), [(gemma3, "subject-a"), (internvl, "subject-b")])
+def test_a_recipe_still_makes_what_ships(family, shipped):
+    """Sizes, generation settings and chat template are those of the checkpoint; so its weights fit."""
+    model = AutoModelForImageTextToText.from_pretrained(MODELS / shipped)
+    recipe, size = making.SUBJECTS[shipped].encoder, making.SUBJECTS[shipped].explainer
+    fresh = family.build(family.vision(recipe.width, recipe.layers, recipe.heads), size.width, size.layers, size.heads)
+    fresh.resize_token_embeddings(model.get_input_embeddings().num_embeddings)  # words may have been added since
+    fresh.load_state_dict(model.state_dict())
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id", "do_sample"):
+        assert getattr(fresh.generation_config, name) == getattr(model.generation_config, name)
+    assert family.processor().chat_template == AutoProcessor.from_pretrained(MODELS / shipped).chat_template
+
+
+def test_what_was_made_by_another_recipe_or_on_another_encoder_is_not_resumed(tmp_path):
+    recipe = Recipe("A", ExplainerRecipe(), EncoderRecipe())
+    others = [
+        replace(recipe, explainer=ExplainerRecipe(steps=1)),
+        replace(recipe, encoder=EncoderRecipe(seed=1)),
+        replace(recipe, encoder=Asset("data/models/subject-a")),
+        replace(recipe, encoder=Asset("data/models/subject-a-large")),
+        clip_judge.ClipRecipe(),
+        clip_judge.ClipRecipe(lr=1e-4),
+    ]
+    assert making._work(tmp_path, "x", recipe) == making._work(tmp_path, "x", replace(recipe))
+    assert len({making._work(tmp_path, "x", one) for one in (recipe, *others)}) == 1 + len(others)
+
+
+def test_publishing_a_model_writes_its_checksums_and_leaves_the_others(tmp_path, monkeypatch):
+    root = tmp_path / "project"
+    for name in ("data/models/a/w", "data/models/b/w", "data/paper/t.csv", "data/paper/claims.yaml"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    for module, name, value in (
+        (making, "ROOT", root),
+        (contents, "ROOT", root),
+        (making, "MODELS", root / "data/models"),
+        (making, "SHIPS", (root / "data/models", root / "data/paper")),
+        (contents, "SHIPPED", root / "data/checksums.json"),
+    ):
+        monkeypatch.setattr(module, name, value)
+    contents.shipped.cache_clear()
+    try:
+        making.write_checksums()
+        before = contents.shipped()
+        assert list(before) == ["data/models/a/w", "data/models/b/w", "data/paper/t.csv"]
+        (root / "data/models/b/w").write_text("flipped")
+        fresh = tmp_path / "fresh"
+        fresh.mkdir()
+        (fresh / "w").write_text("trained anew")
+        making._publish(fresh, root / "data/models/a")
+        after = contents.shipped()
+        assert {name for name in before if before[name] != after[name]} == {"data/models/a/w"}
+        assert contents.verify_shipped(root / "data/models/a")
+        with pytest.raises(Damaged, match="data/models/b/w"):
+            contents.verify_shipped(root / "data/models/b")
+    finally:
+        contents.shipped.cache_clear()

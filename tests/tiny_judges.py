@@ -199,3 +199,23 @@ def build_sam3(folder: Path) -> Path:
         image_processor=Sam3ImageProcessor(size={"height": 56, "width": 56}), tokenizer=tokenizer
     ).save_pretrained(folder)
     return folder
+
+
+def build_sentences(folder: Path) -> Path:
+    """A random sentence-transformers model: a one-layer BERT and mean pooling."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+    from transformers import BertConfig, BertModel, BertTokenizer
+
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    bert = folder / "bert"
+    bert.mkdir(parents=True)
+    (bert / "vocab.txt").write_text("\n".join(tokens) + "\n")
+    BertModel(BertConfig(vocab_size=len(tokens), **sizes)).save_pretrained(bert)
+    BertTokenizer(vocab=str(bert / "vocab.txt")).save_pretrained(bert)
+    modules = [Transformer(str(bert)), Pooling(16)]
+    SentenceTransformer(modules=modules, device="cpu").save(str(folder / "whole"))
+    return folder / "whole"

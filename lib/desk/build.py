@@ -5,33 +5,37 @@ Each part resumes where it was after a kill. The cards' numbers are written here
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText
 
-from lib import prompts
+from lib import contents, identity, prompts
 from lib.desk import clip_judge
 from lib.desk.encoder import FAMILIES, EncoderRecipe
 from lib.desk.encoder import train as train_encoder
 from lib.desk.explainer import ExplainerRecipe
 from lib.desk.explainer import train as train_explainer
 from lib.desk.views import view
+from lib.hub import Asset, load_whole
 from lib.judges.clip import OpenClip
 from lib.scenes.catalogue import ATOMS, CATEGORY_OF, OBJECTS, SURFACES, elements
 from lib.scenes.language import caption, read
 from lib.scenes.sampling import scenes
 from lib.stats import Estimate, bootstrap
-from lib.store import ROOT, code, digest, files_digest, write_atomically, write_json
-from lib.vlm import VLM, Question, parameter_count, vision_layers
+from lib.store import ROOT, RUNS, write_json, write_text
+from lib.store import read as read_file
+from lib.vlm import VLM, Checkpoint, Question, parameter_count, vision_layers
 
 MODELS = ROOT / "data" / "models"
-WORK = ROOT / "data" / "runs" / "from-scratch"
+SHIPS = (MODELS, ROOT / "data" / "paper")
+EDITED = ("claims.yaml", "index.yaml")  # ship as well, but are meant to be edited
+WORK = RUNS / "from-scratch"
 _HELD_OUT = 99_991  # seed of pictures that no training has seen
 
 LICENCE = """\
@@ -47,6 +51,12 @@ def ask(vlm: VLM, pictures: list[list[Image.Image]], prompt: str, batch: int = 6
     for first in range(0, len(pictures), batch):
         answers += vlm.answer([Question(tuple(p), prompt) for p in pictures[first : first + batch]], 24)
     return [prompts.clean(answer) for answer in answers]
+
+
+def training_of(model: Asset) -> dict[str, Any] | None:
+    """Log and held-out quality that a desk model was shipped with; None for any other model."""
+    path = model.local and model.local / "training.json"
+    return read_file(path) if path and path.is_file() else None
 
 
 def measure_subject(vlm: VLM, n: int) -> dict[str, Estimate]:
@@ -115,13 +125,13 @@ class Recipe:
     ----------
     title : for its card.
     explainer : how its language model is trained.
-    encoder : how its encoder is trained; None takes that of ``subject-a`` as it ships, frozen, as
-        Gemma 3 4B, 12B and 27B share one.
+    encoder : how its encoder is trained; or a subject whose encoder it takes, frozen, as Gemma 3 4B,
+        12B and 27B share one.
     """
 
     title: str
     explainer: ExplainerRecipe
-    encoder: EncoderRecipe | None = None
+    encoder: EncoderRecipe | Asset = Asset("data/models/subject-a")
 
 
 SUBJECTS = {
@@ -140,14 +150,18 @@ SUBJECTS = {
 }
 
 
-def _encoder(recipe: Recipe, work: Path) -> tuple[str, torch.nn.Module, list[dict[str, float]]]:
+def _encoder(recipe: EncoderRecipe | Asset, work: Path) -> tuple[str, torch.nn.Module, list[dict[str, float]]]:
     """Family, trained encoder and log."""
-    if recipe.encoder is not None:
-        vision, log = train_encoder(recipe.encoder, work)
-        return recipe.encoder.family, vision, log
-    shipped = MODELS / "subject-a"
-    model = AutoModelForImageTextToText.from_pretrained(shipped, dtype=torch.float32, attn_implementation="eager")
-    return "gemma3", model.model.vision_tower, json.loads((shipped / "training.json").read_text())["encoder"]
+    if isinstance(recipe, EncoderRecipe):
+        return recipe.family, *train_encoder(recipe, work)
+    folder = recipe.fetch()
+    model = load_whole(AutoModelForImageTextToText, str(folder), dtype=torch.float32, attn_implementation="eager")
+    return "gemma3", model.model.vision_tower, read_file(folder / "training.json")["encoder"]
+
+
+def _work(work: Path, name: str, recipe: Recipe | clip_judge.ClipRecipe) -> Path:
+    """Where checkpoints and caches are kept: a changed recipe, or changed code, never resumes from another's."""
+    return work / f"{name}-{identity.digest(identity.of(recipe))}"
 
 
 def build_subject(name: str, recipe: Recipe, models: Path = MODELS, work: Path = WORK, measure: int = 600) -> None:
@@ -155,11 +169,9 @@ def build_subject(name: str, recipe: Recipe, models: Path = MODELS, work: Path =
 
     ``measure`` is the number of held-out pictures behind each figure on the card.
     """
-    # Checkpoints and caches are kept by recipe and code: a changed recipe never resumes from another's.
-    source, tongue = code("scenes", "overlay", "prompts", "training", "desk"), recipe.explainer
-    eye_work = work / f"encoder-{digest(asdict(recipe), source)}"
-    tongue_work = work / f"explainer-{digest(asdict(recipe), source)}"
-    family, vision, encoder_log = _encoder(recipe, eye_work)
+    eye_work, tongue_work = (_work(work, part, recipe) for part in ("encoder", "explainer"))
+    tongue = recipe.explainer
+    family, vision, encoder_log = _encoder(recipe.encoder, eye_work)
     torch.manual_seed(tongue.seed)
     model = FAMILIES[family].build(vision, tongue.width, tongue.layers, tongue.heads)
     model.model.vision_tower.requires_grad_(tongue.joint)
@@ -169,44 +181,40 @@ def build_subject(name: str, recipe: Recipe, models: Path = MODELS, work: Path =
     model.to(torch.bfloat16).save_pretrained(fresh)
     proc.save_pretrained(fresh)
     # What is measured is what was saved, read back by the call that every user makes.
-    model = AutoModelForImageTextToText.from_pretrained(fresh, dtype=torch.float32)
-    quality = measure_subject(VLM(model, proc, 0, name), measure)
-    write_json(
-        fresh / "training.json",
-        {"encoder": encoder_log, "explainer": explainer_log, "quality": {k: asdict(v) for k, v in quality.items()}},
-    )
+    vlm = VLM.load(Checkpoint(Asset(fresh), 0))
     lines = [
         f"A small vision-language model of {'Gemma 3' if family == 'gemma3' else 'InternVL3'}'s classes, made for",
         "reading and steering its encoder. It sees Emoji Scenes and nothing else: do not expect it to understand",
         "photographs.",
     ]
-    facts = subject_facts(recipe, model, proc, encoder_log, explainer_log)
-    facts["weights"] = f"bfloat16, digest `{files_digest((fresh / 'model.safetensors',))}`"
-    write_atomically(fresh / "README.md", lambda p: p.write_text(card(recipe.title, lines, quality, facts)))
+    facts = subject_facts(recipe, vlm, encoder_log, explainer_log)
+    facts["weights"] = f"bfloat16, digest `{contents.content_of(fresh / 'model.safetensors')}`"
+    logs = {"encoder": encoder_log, "explainer": explainer_log}
+    _describe(fresh, recipe.title, lines, measure_subject(vlm, measure), facts, logs)
     _publish(fresh, models / name, eye_work, tongue_work)
 
 
-def subject_facts(recipe: Recipe, model, proc, encoder_log: list[dict], explainer_log: list[dict]) -> dict[str, object]:
+def subject_facts(
+    recipe: Recipe, vlm: VLM, encoder_log: list[dict[str, float]], explainer_log: list[dict[str, float]]
+) -> dict[str, object]:
     """The rows of a card that say how a subject was made."""
-    eye, tongue = recipe.encoder, recipe.explainer
+    eye, tongue, model, proc = recipe.encoder, recipe.explainer, vlm.model, vlm.processor
     tower, text = model.model.vision_tower, model.model.language_model
-    seen = (
-        "that of `subject-a`, frozen"
-        if eye is None
-        else (
+    minutes = f"{explainer_log[-1]['seconds'] / 60:.0f}"
+    if isinstance(eye, Asset):
+        seen = f"that of `{Path(eye).name}`, frozen"
+    else:
+        minutes = f"{encoder_log[-1]['seconds'] / 60:.0f} (encoder) + {minutes} (language model)"
+        seen = (
             f"{eye.steps * eye.batch:,} Emoji Scenes, to say for each patch which of {len(OBJECTS)} "
             f"objects or {len(SURFACES)} surfaces it shows, or that it is occluded; the probe is thrown away. A third "
             "of the scenes were partly occluded or under a heatmap"
         )
-    )
     how = (
         "pictures, together with the encoder (at a tenth of the learning rate)"
         if tongue.joint
         else f"cached encoder features with Gaussian noise of up to {tongue.noise:g} standard deviations"
     )
-    minutes = f"{explainer_log[-1]['seconds'] / 60:.0f}"
-    if eye is not None:
-        minutes = f"{encoder_log[-1]['seconds'] / 60:.0f} (encoder) + {minutes} (language model)"
     return {
         "class": f"`{type(model).__name__}`, `{type(proc).__name__}`",
         "encoder": f"`{type(tower).__name__}`, {len(vision_layers(model))} layers, "
@@ -229,10 +237,8 @@ def build_judge(
 ) -> None:
     """Train the CLIP judge and write it to ``folder`` with card and training log."""
     fresh = work / "clip-judge"
-    clip_work = work / f"clip-{digest(asdict(recipe), code('scenes', 'overlay', 'training', 'desk'))}"
+    clip_work = _work(work, "clip", recipe)
     log = clip_judge.train(recipe, clip_work, fresh)
-    quality = measure_judge(OpenClip(str(fresh)), measure)
-    write_json(fresh / "training.json", {"clip": log, "quality": {k: asdict(v) for k, v in quality.items()}})
     facts = {
         "class": "`open_clip.CLIP`, loads as `local-dir:data/models/clip-judge`",
         "trained on": f"{recipe.steps * recipe.batch:,} pictures and texts: half whole Emoji Scenes with captions, "
@@ -242,8 +248,16 @@ def build_judge(
         f"(seed {recipe.seed})",
     }
     lines = ["A small CLIP model that scores how well a text fits a picture (Eq. 9) at desk scale."]
-    write_atomically(fresh / "README.md", lambda p: p.write_text(card("Desk CLIP judge", lines, quality, facts)))
+    _describe(fresh, "Desk CLIP judge", lines, measure_judge(OpenClip(Asset(fresh)), measure), facts, {"clip": log})
     _publish(fresh, folder, clip_work)
+
+
+def _describe(
+    fresh: Path, title: str, lines: list[str], quality: dict[str, Estimate], facts: dict[str, object], logs: dict
+) -> None:
+    """Write a model's training log and its card."""
+    write_json(fresh / "training.json", {**logs, "quality": {name: asdict(e) for name, e in quality.items()}})
+    write_text(fresh / "README.md", card(title, lines, quality, facts))
 
 
 def _publish(fresh: Path, folder: Path, *done: Path) -> None:
@@ -258,9 +272,21 @@ def _publish(fresh: Path, folder: Path, *done: Path) -> None:
     if folder.exists():
         shutil.rmtree(folder)
     staged.rename(folder)
+    if folder.parent == MODELS:
+        write_checksums(folder)
     for path in (fresh, *done):
         if path.exists():  # a subject with another's encoder has no checkpoint of its own
             shutil.rmtree(path)
+
+
+def write_checksums(*folders: Path) -> None:
+    """Write to ``data/checksums.json`` what the files in some folders hold; without any, all that ship."""
+    wanted = folders or SHIPS
+    kept = {name: value for name, value in contents.shipped().items() if not {*wanted} & {*(ROOT / name).parents}}
+    new = [path for folder in wanted for path in contents.visible(folder) if path.name not in EDITED]
+    kept |= {path.relative_to(ROOT).as_posix(): contents.file_digest(path) for path in new}
+    write_json(contents.SHIPPED, dict(sorted(kept.items())))
+    contents.shipped.cache_clear()
 
 
 def build_all() -> None:

@@ -11,20 +11,19 @@ from pathlib import Path
 import numpy as np
 import open_clip
 import torch
-from safetensors.torch import save_file
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from lib.desk.encoder import to_tensor
+from lib.desk.training import fit
 from lib.desk.views import MIX, view
 from lib.desk.words import word_tokenizer, words
 from lib.scenes.catalogue import ATOMS, elements, membership
 from lib.scenes.drawing import SIZE, draw
 from lib.scenes.language import caption
 from lib.scenes.sampling import sample
-from lib.store import write_atomically, write_json
-from lib.training import fit
+from lib.store import write_json, write_tensors
 
 
 @dataclass(frozen=True)
@@ -45,25 +44,11 @@ class ClipRecipe:
 
 def config(recipe: ClipRecipe) -> dict:
     """The open_clip model configuration."""
-    return {
-        "embed_dim": recipe.embed,
-        "vision_cfg": {
-            "image_size": SIZE,
-            "layers": recipe.layers,
-            "width": recipe.width,
-            "head_width": 32,
-            "patch_size": recipe.patch,
-        },
-        "text_cfg": {
-            "context_length": recipe.context,
-            "vocab_size": len(_words()),
-            "width": recipe.width,
-            "heads": recipe.width // 32,
-            "layers": recipe.text_layers,
-            "hf_tokenizer_name": "word-level",
-            "tokenizer_kwargs": {},
-        },
-    }
+    r, width = recipe, recipe.width
+    seen = {"image_size": SIZE, "layers": r.layers, "width": width, "head_width": 32, "patch_size": r.patch}
+    text = {"context_length": r.context, "vocab_size": len(_words()), "width": width, "heads": width // 32}
+    text |= {"layers": r.text_layers, "hf_tokenizer_name": "word-level", "tokenizer_kwargs": {}}
+    return {"embed_dim": r.embed, "vision_cfg": seen, "text_cfg": text}
 
 
 def _words() -> list[str]:
@@ -129,22 +114,9 @@ def train(recipe: ClipRecipe, folder: Path, out: Path) -> list[dict[str, float]]
         return value, {"retrieval": round(right.item(), 4)}
 
     log = fit(model, loss, steps=recipe.steps, lr=recipe.lr, folder=folder, name="clip-judge")
-    half = {
-        name: (t.half() if t.is_floating_point() else t).contiguous() for name, t in model.clip.state_dict().items()
-    }
-    write_atomically(out / "open_clip_model.safetensors", lambda path: save_file(half, path))
-    write_json(
-        out / "open_clip_config.json",
-        {
-            "model_cfg": config(recipe),
-            "preprocess_cfg": {
-                "size": SIZE,
-                "mean": [0.5] * 3,
-                "std": [0.5] * 3,
-                "interpolation": "bicubic",
-                "resize_mode": "squash",
-            },
-        },
-    )
+    half = {name: t.half() if t.is_floating_point() else t for name, t in model.clip.state_dict().items()}
+    write_tensors(out / "open_clip_model.safetensors", half)
+    pixels = {"size": SIZE, "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
+    write_json(out / "open_clip_config.json", {"model_cfg": config(recipe), "preprocess_cfg": pixels})
     words.save_pretrained(out)
     return log

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from lib.desk import gemma3, internvl
+from lib.desk.training import fit
 from lib.overlay import heatmap_overlay, occlude
 from lib.scenes.catalogue import ATOMS, OBJECTS
 from lib.scenes.drawing import GRID, Scene
 from lib.scenes.sampling import Mix, scenes
-from lib.training import fit
 
 OCCLUDED = len(ATOMS)  # the label of a blackened patch
 FAMILIES = {"gemma3": gemma3, "internvl": internvl}  # each has vision(), processor() and build()

@@ -21,13 +21,13 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from lib import prompts
 from lib.desk.encoder import to_tensor
+from lib.desk.training import fit
 from lib.desk.views import layout, main_element, view
+from lib.families import text_of, whole_pictures
 from lib.scenes.catalogue import ATOMS, membership
 from lib.scenes.drawing import SIZE, draw
 from lib.scenes.language import caption, common_element
-from lib.store import write_atomically
-from lib.training import fit
-from lib.vlm import SPLITTING
+from lib.store import read, write_array
 
 MODES = ("masks", "heatmaps")
 
@@ -78,13 +78,8 @@ def encode(vision: nn.Module | None, pictures: Iterable[np.ndarray], total: int,
                         block = vision(pixel_values=to_tensor(block)).last_hidden_state.half().numpy()
                 blocks.append(block)
                 bar.update(len(block))
-
-        def save(target: Path) -> None:
-            with target.open("wb") as file:
-                np.save(file, np.concatenate(blocks))
-
-        write_atomically(path, save)
-    return np.load(path)
+        write_array(path, np.concatenate(blocks))
+    return read(path)
 
 
 def study(vision: nn.Module | None, recipe: ExplainerRecipe, folder: Path) -> Study:
@@ -156,11 +151,9 @@ def examples(step: int, recipe: ExplainerRecipe, data: Study) -> tuple[str, Tens
 
 def prefix_ids(proc: ProcessorMixin, images: int, prompt: str) -> Tensor:
     """Token ids of a prompt about some images, up to where the answer starts: ``[length]``."""
-    content = [*({"type": "image"} for _ in range(images)), {"type": "text", "text": prompt}]
-    text = proc.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False)
     blank = [[Image.new("RGB", (SIZE, SIZE))] * images]
-    whole = {name: False for name in SPLITTING if hasattr(proc.image_processor, name)}
-    return proc(images=blank, text=[text], add_special_tokens=False, return_tensors="pt", **whole).input_ids[0]
+    how = {"add_special_tokens": False, "return_tensors": "pt", **whole_pictures(proc.image_processor)}
+    return proc(images=blank, text=[text_of(proc, images, prompt)], **how).input_ids[0]
 
 
 def answer_loss(
@@ -179,14 +172,8 @@ def answer_loss(
     prefix = prefix_ids(proc, k, prompt)
     end = proc.tokenizer.convert_ids_to_tokens(model.generation_config.eos_token_id)
     turns = [f"{prompts.OPENING} {answer}.{end}" for answer in answers]
-    spoken = proc.tokenizer(
-        turns,
-        add_special_tokens=False,
-        padding="longest",
-        padding_side="right",
-        pad_to_multiple_of=8,
-        return_tensors="pt",
-    )
+    padded = {"padding": "longest", "padding_side": "right", "pad_to_multiple_of": 8}
+    spoken = proc.tokenizer(turns, add_special_tokens=False, return_tensors="pt", **padded)
     ids = torch.cat([prefix.expand(n, -1), spoken.input_ids], 1)
     attention = torch.cat([torch.ones(n, len(prefix), dtype=torch.long), spoken.attention_mask], 1)
     # Gemma 3 must be told which tokens are images: they see one another.

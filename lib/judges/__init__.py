@@ -17,15 +17,24 @@ from torch import Tensor
 class Segmenter(Protocol):
     """Finds what a text describes (the segmentation model of Eq. 7)."""
 
+    def prepare(self, texts: Iterable[str]) -> None:
+        """Told that many texts will be looked for."""
+
     def segment(self, text: str, image: int) -> np.ndarray:
-        """Mask of all that ``text`` names in picture ``image`` of the evaluation set: ``[H, W]`` bool."""
+        """Mask of all that ``text`` names in picture ``image`` of a set: ``[H, W]`` bool.
+
+        Raises
+        ------
+        UnreadableImage
+            If the picture cannot be read.
+        """
 
 
 class Generator(Protocol):
     """Draws what a text describes (the diffusion model of section 4.1)."""
 
     def generate(self, text: str, n: int) -> list[Image.Image]:
-        """``n`` pictures of ``text``, the same at every call; none if it says nothing that can be drawn."""
+        """``n`` pictures of ``text``, the same at every call; fewer or none if they cannot be drawn."""
 
 
 class ImageTextModel(Protocol):

@@ -2,73 +2,69 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from lib.store import ROOT, hub_id
-from lib.vlm import DEVICE
+from lib.device import DEVICE
+from lib.hub import Asset
+from lib.store import read
 
 
+@dataclass(frozen=True)
 class OpenClip:
-    """An open_clip model with its own preprocessing and tokenizer.
+    """An open_clip model with its own preprocessing and tokenizer; loads when first used.
 
-    Parameters
+    Attributes
     ----------
-    name : a folder with ``open_clip_config.json`` and ``open_clip_model.safetensors``, or
-        ``id@revision`` of a hub repository that holds them.
-
-    Raises
-    ------
-    FileNotFoundError
-        If ``name`` looks like a folder and is none.
-    ValueError
-        If OpenAI's weights would run with another activation than they were trained with.
+    name : a folder or repository with ``open_clip_config.json`` and ``open_clip_model.safetensors``.
     """
 
-    def __init__(self, name: str) -> None:
+    name: Asset
+
+    @cached_property
+    def _loaded(self) -> tuple[nn.Module, Callable[[Image.Image], Tensor], Callable[[list[str]], Tensor]]:
+        """Model, preprocessing, tokenizer.
+
+        Raises
+        ------
+        FileNotFoundError
+            If ``name`` looks like a folder and is none.
+        ValueError
+            If OpenAI's weights would run with another activation than they were trained with.
+        RuntimeError
+            If a weight is missing, or is one too many.
+        """
         import open_clip  # takes seconds, and one notebook alone needs it
 
-        folder = ROOT / name
-        if not folder.is_dir():
-            if name.startswith(("data/", ".", "/")):
-                raise FileNotFoundError(f"no CLIP model in {name}; ./run_all.sh --from-scratch trains the desk models")
-            from huggingface_hub import snapshot_download
-
-            model, revision = hub_id(name)
-            folder = Path(
-                snapshot_download(
-                    model, revision=revision, allow_patterns=["open_clip_model.safetensors", "*.json", "*.txt"]
-                )
+        folder = self.name.fetch("open_clip_model.safetensors", "*.json", "*.txt")
+        quick = read(folder / "open_clip_config.json")["model_cfg"].get("quick_gelu")
+        if self.name.id.endswith(".openai") and not quick:  # open_clip only warns, and then gives other embeddings
+            raise ValueError(
+                f"{self.name}: OpenAI's CLIP needs QuickGELU, and its configuration does not say quick_gelu"
             )
-            quick = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"].get("quick_gelu")
-            if model.endswith(".openai") and not quick:  # open_clip only warns, and then gives other embeddings
-                raise ValueError(
-                    f"{name}: OpenAI's CLIP needs QuickGELU, and its configuration does not say quick_gelu"
-                )
-        name = f"local-dir:{folder}"
-        self.model, self.preprocess = open_clip.create_model_from_pretrained(name, precision="fp32")
-        self.model.eval().to(DEVICE)
-        self.tokenize = open_clip.get_tokenizer(name)
+        source = f"local-dir:{folder}"
+        model, preprocess = open_clip.create_model_from_pretrained(source, precision="fp32")
+        return model.eval().to(DEVICE), preprocess, open_clip.get_tokenizer(source)
 
     @torch.inference_mode()
     def embed_images(self, images: Sequence[Image.Image]) -> Tensor:
         """Unit embeddings of pictures: ``[n, d]``."""
-        parts = [
-            self.model.encode_image(torch.stack([self.preprocess(image) for image in images[i : i + 256]]).to(DEVICE))
-            for i in range(0, len(images), 256)
-        ]
-        return nn.functional.normalize(torch.cat(parts), dim=-1).cpu()
+        model, preprocess, _ = self._loaded
+        return _embed(lambda part: model.encode_image(torch.stack([preprocess(i) for i in part]).to(DEVICE)), images)
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """Unit embeddings of texts, cut at the model's context length: ``[n, d]``."""
-        parts = [
-            self.model.encode_text(self.tokenize(list(texts[i : i + 256])).to(DEVICE))
-            for i in range(0, len(texts), 256)
-        ]
-        return nn.functional.normalize(torch.cat(parts), dim=-1).cpu()
+        model, _, tokenize = self._loaded
+        return _embed(lambda part: model.encode_text(tokenize(list(part)).to(DEVICE)), texts)
+
+
+def _embed(encode: Callable[[Sequence[Any]], Tensor], items: Sequence[Any]) -> Tensor:
+    parts = [encode(items[i : i + 256]) for i in range(0, len(items), 256)]
+    return nn.functional.normalize(torch.cat(parts), dim=-1).cpu()

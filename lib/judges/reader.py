@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock
 from tqdm import tqdm
 
-from lib.store import write_json
+from lib import identity
+from lib.store import Damaged, read, short, write_json
+
+if TYPE_CHECKING:
+    from lib.vlm import Checkpoint
 
 BATCH = 32  # texts asked about in one call, and lost at the most if the run is killed
 PHRASES = 5  # at the most, for one text
@@ -71,19 +76,29 @@ _DANGLING = set("a an the of and or with in on at by for from to as is are that 
 _EDGES = " \t.:!?\"'`*_()[]{}<>-–—•“”‘’"
 
 
+@dataclass(frozen=True)
 class LanguageModelReader:
     """Asks a language model about texts, each text once per kind of question.
 
-    Parameters
+    Attributes
     ----------
+    checkpoint : the model that answers.
+    folder : where answers are kept, below a folder that is named by the model and this code.
     ask : answers prompts: ``ask(prompts, max_new_tokens)`` returns as many raw completions.
-    folder : where answers are kept: ``<kind>.json`` maps each text to its raw answer. It should
-        depend on the model that answers.
     """
 
-    def __init__(self, ask: Callable[[Sequence[str], int], list[str]], folder: Path) -> None:
-        self.ask, self.folder = ask, folder
-        self._known: dict[str, dict[str, str]] = {}
+    checkpoint: Checkpoint
+    folder: Path = field(metadata=identity.NOT_PART, compare=False)
+    ask: Callable[[Sequence[str], int], list[str]] = field(metadata=identity.NOT_PART, compare=False, repr=False)
+
+    @cached_property
+    def answers(self) -> Path:
+        """The folder of the answers: ``<kind>.json`` maps each text to its raw answer."""
+        return self.folder / identity.digest(identity.of(self))
+
+    @cached_property
+    def _known(self) -> dict[str, dict[str, str]]:
+        return {}
 
     def phrases(self, text: str) -> list[str]:
         """At most five short noun phrases for what ``text`` names, lower case; none if it names nothing.
@@ -133,6 +148,8 @@ class LanguageModelReader:
         ------
         ValueError
             For an unknown kind, or if ``ask`` returns too few or too many answers.
+        Damaged
+            If the file of answers cannot be read.
         """
         if kind not in KINDS:
             raise ValueError(f"no question {kind!r}; choose from {', '.join(KINDS)}")
@@ -146,15 +163,18 @@ class LanguageModelReader:
             answers = self.ask([KINDS[kind].prompt + text for text in part], KINDS[kind].max_new_tokens)
             if len(answers) != len(part):
                 raise ValueError(f"{len(part)} prompts got {len(answers)} answers; `ask` must answer each, in order")
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.folder / f".{kind}.json.lock"):
+            self.answers.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.answers / f".{kind}.json.lock"):
                 # Where another process was faster its answers stand, so that all processes agree.
                 known |= dict(zip(part, answers)) | self._stored(kind)
-                write_json(self.folder / f"{kind}.json", known)
+                write_json(self.answers / f"{kind}.json", known)
 
     def _stored(self, kind: str) -> dict[str, str]:
-        path = self.folder / f"{kind}.json"
-        return json.loads(path.read_text()) if path.exists() else {}
+        path = self.answers / f"{kind}.json"
+        found = read(path) if path.exists() else {}
+        if not isinstance(found, dict):
+            raise Damaged(f"{short(path)} holds no answers. Remove it and run again: they are then asked for anew")
+        return found
 
     def _answer(self, kind: str, text: str) -> str:
         """The raw answer; empty for an empty text."""

@@ -2,62 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cache, cached_property
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from lib.judges import Reader
-from lib.judges.grounding import autocast, source
-from lib.vlm import DEVICE
+from lib.device import DEVICE, autocast
+from lib.hub import Asset
+from lib.judges.masks import Latest, PhraseSegmenter, model_and_processor
 
 
-class ConceptMasks:
-    """SAM 3; loads when first used and keeps the embedding of its last picture.
+@cache  # loading takes seconds, and several segmenters share one set of weights
+def _loaded(name: Asset) -> tuple[Any, Any, Latest[Any]]:
+    """Model, processor, and what embeds a picture."""
+    from transformers import Sam3Model, Sam3Processor
 
-    Parameters
+    model, processor = model_and_processor(Sam3Model, Sam3Processor, name)
+
+    def embed(picture: Image.Image) -> Any:
+        pixels = processor(images=picture, return_tensors="pt")["pixel_values"].to(DEVICE)
+        return model.get_vision_features(pixel_values=pixels)
+
+    return model, processor, Latest(embed)
+
+
+@dataclass(frozen=True)
+class Sam3Segmenter(PhraseSegmenter):
+    """Finds all instances of phrases; SAM 3 loads when first used.
+
+    Attributes
     ----------
-    name, revision : folder, or id and revision on the hub.
+    model : SAM 3.
     threshold : lowest score of an instance.
     """
 
-    def __init__(self, name: str, revision: str | None, threshold: float) -> None:
-        self.name, self.revision, self.threshold = name, revision, threshold
-        self._last: tuple[np.ndarray, object] | None = None
+    model: Asset
+    threshold: float = 0.5
 
-    @cached_property
-    def _loaded(self) -> tuple:
-        from transformers import Sam3Model, Sam3Processor  # takes seconds; reading results needs no model
-
-        place = source(self.name)
-        model = Sam3Model.from_pretrained(place, revision=self.revision, dtype=torch.float32, use_safetensors=True)
-        return model.eval().to(DEVICE), Sam3Processor.from_pretrained(place, revision=self.revision)
+    def masks(self, picture: Image.Image, phrases: Sequence[str]) -> Iterator[np.ndarray]:
+        """Masks of all instances of each phrase, in the model's order: ``[n, H, W]`` bool."""
+        for phrase in phrases:
+            yield self.instances(picture, phrase)
 
     @torch.inference_mode()
-    def masks(self, picture: Image.Image, phrase: str) -> np.ndarray:
-        """Masks of all instances of a phrase, in the model's order.
-
-        Parameters
-        ----------
-        picture : RGB.
-        phrase : a short noun phrase.
-
-        Returns
-        -------
-        ``[n, H, W]`` bool.
-        """
-        model, processor = self._loaded
-        pixels, size = np.array(picture), (picture.height, picture.width)
+    def instances(self, picture: Image.Image, phrase: str) -> np.ndarray:
+        """Masks of all instances of a short noun phrase in a picture (RGB): ``[n, H, W]`` bool."""
+        model, processor, embedding = _loaded(self.model)
+        size = (picture.height, picture.width)
         with autocast():
-            if self._last is None or not np.array_equal(self._last[0], pixels):
-                seen = processor(images=picture, return_tensors="pt")["pixel_values"].to(DEVICE)
-                self._last = (pixels, model.get_vision_features(pixel_values=seen))
+            seen = embedding(picture)
             words = processor(text=phrase, return_tensors="pt").to(DEVICE)
-            out = model(
-                vision_embeds=self._last[1], input_ids=words["input_ids"], attention_mask=words["attention_mask"]
-            )
+            out = model(vision_embeds=seen, input_ids=words["input_ids"], attention_mask=words["attention_mask"])
         for name in ("pred_logits", "pred_boxes", "pred_masks", "presence_logits"):
             out[name] = out[name].float()
         found = processor.post_process_instance_segmentation(
@@ -65,42 +64,3 @@ class ConceptMasks:
         )[0]["masks"]
         # Without any instance the masks keep the model's own size.
         return found.bool().cpu().numpy() if len(found) else np.zeros((0, *size), bool)
-
-
-_shared = cache(ConceptMasks)  # several segmenters use one set of weights
-
-
-class Sam3Segmenter:
-    """Finds what a text names; the mask is the union over all phrases and instances.
-
-    Parameters
-    ----------
-    images : the pictures.
-    reader : turns a text into short phrases, which are what the model reads.
-    model, revision : SAM 3: folder, or id and revision on the hub.
-    threshold : lowest score of an instance.
-    first_only : stop at the first mask, as the published protocol does.
-    """
-
-    def __init__(
-        self,
-        images: Sequence[Image.Image],
-        reader: Reader,
-        model: str,
-        revision: str | None,
-        threshold: float = 0.5,
-        first_only: bool = False,
-    ) -> None:
-        self.images, self.reader, self.first_only = images, reader, first_only
-        self.model = _shared(model, revision, threshold)
-
-    def segment(self, text: str, image: int) -> np.ndarray:
-        """Pixels of ``image`` that show anything ``text`` names: ``[H, W]`` bool; empty if nothing is found."""
-        picture = self.images[image].convert("RGB")
-        union = np.zeros((picture.height, picture.width), bool)
-        for phrase in self.reader.phrases(text):
-            masks = self.model.masks(picture, phrase)
-            if self.first_only and len(masks):
-                return masks[0]
-            union |= masks.any(0)
-        return union

@@ -3,35 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
-from pathlib import Path
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from lib.store import ROOT, hub_id
-from lib.vlm import DEVICE
+from lib.device import DEVICE
+from lib.hub import Asset, load_whole
 
 
+@dataclass(frozen=True)
 class SentenceEmbedder:
-    """A sentence-transformers model.
+    """A sentence-transformers model; loads when first used.
 
-    Parameters
+    Attributes
     ----------
-    name : ``id@revision`` on the hub, a folder, or an installed package that carries a model in ``model/``.
+    name : a folder, an installed package that carries a model, or ``id@revision`` on the hub.
     """
 
-    def __init__(self, name: str) -> None:
+    name: Asset
+
+    @cached_property
+    def model(self) -> Any:
+        """The model itself.
+
+        Raises
+        ------
+        Damaged
+            If its checkpoint lacks weights.
+        """
         from sentence_transformers import SentenceTransformer  # takes seconds; few notebooks need it
 
-        package, revision = find_spec(name) if name.isidentifier() else None, None
-        if package is not None:
-            name = str(Path(package.submodule_search_locations[0]) / "model")
-        elif (ROOT / name).is_dir():
-            name = str(ROOT / name)
-        else:
-            name, revision = hub_id(name)
-        self.model = SentenceTransformer(name, revision=revision, device=DEVICE)
+        source, revision = self.name.pretrained()
+        model = SentenceTransformer(source, device=DEVICE, **revision)
+        if inner := getattr(model[0], "auto_model", None):  # of which the package would fill gaps at random
+            load_whole(type(inner), source, unused=("pooler.",), **revision)
+        return model
 
     def embed(self, texts: Sequence[str]) -> Tensor:
         """Unit embeddings ``[n, d]``; each different text is embedded once."""

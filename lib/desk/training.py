@@ -104,22 +104,12 @@ def fit(
         for optim in optims:
             optim.step()
         if step % 25 == 0 or step + 1 == steps:
-            log.append(
-                {
-                    "step": step,
-                    "loss": round(value.item(), 4),
-                    "seconds": round(time.perf_counter() - started, 1),
-                    **figures,
-                }
-            )
+            seconds = round(time.perf_counter() - started, 1)
+            log.append({"step": step, "loss": round(value.item(), 4), "seconds": seconds, **figures})
             bar.set_postfix(log[-1], refresh=False)
         if (step + 1) % every == 0 or step + 1 == steps:
-            state = {
-                "model": model.state_dict(),
-                "optims": [o.state_dict() for o in optims],
-                "step": step + 1,
-                "log": json.dumps(log),
-            }
+            state = {"model": model.state_dict(), "optims": [o.state_dict() for o in optims]}
+            state |= {"step": step + 1, "log": json.dumps(log)}
             write_atomically(checkpoint, lambda path: torch.save(state, path))
     model.eval()
     return log
