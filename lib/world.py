@@ -10,34 +10,44 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from PIL import Image
+import pandas as pd
 
-from lib.evidence import Observer
-from lib.images import SceneImages, split
+from lib.evidence import Gathered
+from lib.images import ImageSet
 from lib.judges import Generator, Reader, Segmenter
-from lib.judges.scenes import SceneGenerator, SceneReader, SceneSegmenter
-from lib.photos import Photographs, photo_sets
-from lib.profile import Profile, ProfileError
+from lib.photos.sets import Photographs, photo_sets
+from lib.profile import Profile
+from lib.scenes.images import SceneImages, split
+from lib.scenes.judges import SceneGenerator, SceneReader, SceneSegmenter
 from lib.scenes.sampling import Mix
-from lib.store import hub_id
-from lib.truth import TruthCounter
+from lib.scenes.truth import Truth
+from lib.store import read
 from lib.vlm import VLM, Question
+
+NONE_SKIPPED = pd.DataFrame(columns=["name", "reason"])
 
 
 class World(Protocol):
-    """Images and judges that belong together."""
+    """Images and judges that belong together.
 
-    sets: dict[str, Sequence[Image.Image]]
+    Attributes
+    ----------
+    sets : the disjoint sets ``train``, ``explain`` and ``evaluate``.
+    reader : understands explanations.
+    generator : draws them.
+    skipped : pictures that could not be read so far, and why.
+    """
+
+    sets: dict[str, ImageSet]
     reader: Reader
+    generator: Generator
+    skipped: pd.DataFrame
 
-    def segmenter(self, images: Sequence[Image.Image], first_only: bool = False) -> Segmenter:
+    def segmenter(self, images: ImageSet, first_only: bool = False) -> Segmenter:
         """Finds what a text names in a set; ``first_only`` stops at the first thing found."""
 
-    def generator(self, folder: Path) -> Generator:
-        """Draws texts; what takes long to draw is kept in ``folder``."""
-
-    def counter(self, latents: int, images: Sequence[Image.Image]) -> Observer | None:
-        """Counts what every latent is really active on; None where nobody knows."""
+    def truth(self, held_out: Gathered) -> Truth | None:
+        """What every latent is really active on; None where nobody knows."""
 
 
 class SceneWorld:
@@ -48,19 +58,16 @@ class SceneWorld:
         self.mix = Mix(c.cooccurrence, c.closeup, c.wallpaper, c.empty)
         self.sets = split(profile.seed + 1, self.mix, train=c.train, explain=c.explain, evaluate=c.evaluate)
         self.reader = SceneReader()
-        self._seed = profile.seed + 7
+        self.generator = SceneGenerator(self.mix, profile.seed + 7)
+        self.skipped = NONE_SKIPPED
 
     def segmenter(self, images: SceneImages, first_only: bool = False) -> SceneSegmenter:
         """Looks up masks."""
         return SceneSegmenter(images, first_only)
 
-    def generator(self, folder: Path) -> SceneGenerator:
-        """Draws at once, so nothing is kept."""
-        return SceneGenerator(self.mix, self._seed)
-
-    def counter(self, latents: int, images: SceneImages) -> TruthCounter:
-        """Counts activity on every element."""
-        return TruthCounter(latents, images)
+    def truth(self, held_out: Gathered) -> Truth:
+        """As it was counted over the held-out set."""
+        return Truth.load(held_out.need("truth.safetensors"))
 
 
 class PhotoWorld:
@@ -70,33 +77,31 @@ class PhotoWorld:
     ----------
     profile : names the images and the judges.
     language_model : loads the model that reads explanations, when it is first needed.
-    folder : keeps what the language model has read.
-
-    Raises
-    ------
-    ProfileError
-        If the profile names no segmenter or no generator.
+    folder : keeps what judges have drawn and read, which outlives a change of all else.
     """
 
     def __init__(self, profile: Profile, language_model: Callable[[], VLM], folder: Path) -> None:
-        for name in ("segmenter", "generator"):
-            if getattr(profile.score, name) is None:
-                raise ProfileError(f"photographs need a model as score.{name}; scenes alone have exact judges")
         self._profile, self._language_model, self._folder = profile, language_model, folder
+
+    @property
+    def skipped(self) -> pd.DataFrame:
+        """Pictures that could not be read so far, and why: ``name, reason``."""
+        path = self._folder / "skipped.csv"
+        return read(path) if path.exists() else NONE_SKIPPED
 
     @cached_property
     def sets(self) -> dict[str, Photographs]:
-        """The sets, opened when first needed; pictures that cannot be read are listed in ``skipped.csv``."""
+        """The sets, opened when first needed."""
         c = self._profile.images
+        sizes = {"train": c.train, "explain": c.explain, "evaluate": c.evaluate}
         return photo_sets(
-            *hub_id(c.source),
+            c.source,
             c.train_split,
             c.split,
+            c.configuration,
             self._profile.seed + 1,
             self._folder / "skipped.csv",
-            train=c.train,
-            explain=c.explain,
-            evaluate=c.evaluate,
+            **sizes,
         )
 
     @cached_property
@@ -107,7 +112,7 @@ class PhotoWorld:
         def ask(prompts: Sequence[str], max_new_tokens: int) -> list[str]:
             return self._language_model().answer([Question((), prompt) for prompt in prompts], max_new_tokens)
 
-        return LanguageModelReader(ask, self._folder / "reader")
+        return LanguageModelReader(self._profile.subject.checkpoint, self._folder / "answers", ask)
 
     def segmenter(self, images: Photographs, first_only: bool = False) -> Segmenter:
         """Grounding DINO and SAM 2; or SAM 3 alone, where the profile names no detector."""
@@ -115,27 +120,21 @@ class PhotoWorld:
         if c.detector is None:
             from lib.judges.sam3 import Sam3Segmenter
 
-            return Sam3Segmenter(images, self.reader, *hub_id(c.segmenter), first_only=first_only)
+            return Sam3Segmenter(images, self.reader, c.segmenter, first_only=first_only)
         from lib.judges.grounding import GroundedSegmenter
 
-        models = (*hub_id(c.detector), *hub_id(c.segmenter), c.sam2_config, c.sam2_overrides)
+        models = (c.detector, c.segmenter, c.sam2_config, c.sam2_overrides)
         return GroundedSegmenter(images, self.reader, *models, first_only=first_only)
 
-    def generator(self, folder: Path) -> Generator:
+    @cached_property
+    def generator(self) -> Generator:
         """A diffusion model."""
         from lib.judges.diffusion import Diffusion
 
         c = self._profile.score
-        return Diffusion(
-            *hub_id(c.generator),
-            folder=folder,
-            seed=self._profile.seed + 7,
-            steps=c.steps,
-            guidance=c.guidance,
-            size=c.size,
-            without_t5=c.without_t5,
-        )
+        settings = (self._profile.seed + 7, c.steps, c.guidance, c.size, c.without_t5)
+        return Diffusion(c.generator, *settings, folder=self._folder / "drawings")
 
-    def counter(self, latents: int, images: Photographs) -> None:
+    def truth(self, held_out: Gathered) -> None:
         """Nobody knows."""
         return None
