@@ -1,7 +1,12 @@
-"""One plotting style, and tables as CSV and Markdown. The same data give the same bytes."""
+"""One plotting style, and tables as CSV and Markdown. The same data give the same bytes.
+
+Plain matplotlib, without seaborn: what that adds is estimates and intervals computed while plotting. Here every number
+that a figure shows stands in a table with its interval, and resampling once more would show another one.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +17,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import LogFormatter
 
+from lib import store
+from lib.methods import METHODS
 from lib.stats import Estimate
-from lib.store import note_made, write_atomically
+from lib.store import write_atomically, write_text
 
 # A colour-blind-safe palette (Okabe and Ito); a method has one colour in every figure.
 COLOURS = {
@@ -29,7 +38,8 @@ COLOURS = {
 
 
 def use_style() -> None:
-    """Set matplotlib up: small sans-serif, no top and right spines, no chart junk."""
+    """Set matplotlib up: small sans-serif, no top and right spines, no chart junk; no settings of a user's own."""
+    mpl.rcdefaults()
     mpl.rcParams.update(
         {
             "figure.dpi": 110,
@@ -51,15 +61,44 @@ def use_style() -> None:
     )
 
 
+def colour_of(key: str) -> str:
+    """The colour of the method with this key."""
+    return COLOURS[METHODS[key].family]
+
+
 def save_figure(fig: Figure, folder: Path, name: str) -> None:
-    """Write a figure as PNG and PDF, without dates in them."""
-    for kind in ("png", "pdf"):
-        metadata = {"Software": None} if kind == "png" else {"CreationDate": None, "Producer": None, "Creator": None}
-        note_made(
-            write_atomically(
-                folder / f"{name}.{kind}", lambda path, k=kind, m=metadata: fig.savefig(path, format=k, metadata=m)
-            )
-        )
+    """Write a figure as PNG and PDF, without dates in them.
+
+    Its texts are shown as they are: what a model says may hold dollars and underscores, and is no formula.
+    """
+    powers = set()  # of ten, on logarithmic axes: the only formulas, written by matplotlib itself
+    for axis in (axis for axes in fig.axes for axis in (axes.xaxis, axes.yaxis)):
+        for formatter, labels in (
+            (axis.get_major_formatter(), axis.get_majorticklabels()),
+            (axis.get_minor_formatter(), axis.get_minorticklabels()),
+        ):
+            powers.update(labels if isinstance(formatter, LogFormatter) else ())
+    for text in fig.findobj(Text):
+        text.set_parse_math(text in powers)
+    for kind, dates in (("png", ["Software"]), ("pdf", ["CreationDate", "Producer", "Creator"])):
+        settings = {"format": kind, "metadata": dict.fromkeys(dates)}
+        path = write_atomically(folder / f"{name}.{kind}", lambda path, s=settings: fig.savefig(path, **s))
+        store.note("made", path)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table as Markdown, one line for every row, whatever its texts hold."""
+
+    def cell(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return re.sub(r"(\\*)\|", r"\1\1\\|", " ".join(value.splitlines()))
+
+    shown = table.rename(columns=cell)
+    for place, kind in enumerate(shown.dtypes):
+        if not pd.api.types.is_numeric_dtype(kind):
+            shown.isetitem(place, shown.iloc[:, place].map(cell))
+    return shown.to_markdown(index=False, disable_numparse=True)
 
 
 def save_table(
@@ -73,9 +112,9 @@ def save_table(
     rounded = table.copy()
     for column in rounded.select_dtypes("float"):
         rounded[column] = rounded[column].round(4)
-    note_made(write_atomically(folder / f"{name}.csv", lambda path: rounded.to_csv(path, index=False)))
-    text = (rounded if shown is None else shown).to_markdown(index=False, disable_numparse=True) + f"\n\n{note}\n"
-    note_made(write_atomically(folder / f"{name}.md", lambda path: path.write_text(text)))
+    store.note("made", write_atomically(folder / f"{name}.csv", lambda path: rounded.to_csv(path, index=False)))
+    text = markdown(rounded if shown is None else shown)
+    store.note("made", write_text(folder / f"{name}.md", f"{text}\n\n{note}\n"))
     return rounded
 
 

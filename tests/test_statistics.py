@@ -4,19 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
+from tiny_tables import scores
 
-from lib.effects import (
-    as_estimates,
-    comparisons,
-    control_effects,
-    differences,
-    dose_effects,
-    effect,
-    estimates,
-    size_effects,
-    step_effects,
-    winners,
-)
+from lib.effects import as_estimates, differences, effect, estimates, values
 from lib.stats import (
     Estimate,
     bootstrap,
@@ -29,20 +19,6 @@ from lib.stats import (
     rank_vote,
     wilcoxon,
 )
-
-KEYS = ("steering-add", "top-k-masks", "top-k-heatmaps", "hybrid-masks-add", "hybrid-heatmaps-add")
-
-
-def table(rng, n=60, **lift):
-    """Scores of five methods on the same latents; ``lift`` is added to a method's."""
-    latent_quality = rng.normal(size=n)
-    rows = []
-    for key in KEYS:
-        for latent in range(n):
-            value = latent_quality[latent] + lift.get(key.split("-")[0], 0) + 0.01 * rng.normal()
-            metrics = dict.fromkeys(("iou", "auroc", "synthetic", "clip", "correctness"), value)
-            rows.append({"latent": latent, "method": key, "control": "", **metrics})
-    return pd.DataFrame(rows)
 
 
 def test_holm_against_a_worked_example():
@@ -94,70 +70,25 @@ def test_rank_vote_takes_the_lowest_mean_rank_and_shares_ties():
     assert rank_vote(np.concatenate([tied, tied - 1], 1)[:, :3]).tolist() == [[0.5, 0.5, 0]]
 
 
-def test_comparisons_and_winners_agree_with_how_the_table_was_made():
-    pairs = comparisons(table(np.random.default_rng(4), hybrid=0.5, steering=-0.5), "M")
-    pairs["p_holm"] = holm(pairs.p_wilcoxon)
-    assert len(pairs) == 2 * 3 * 5
-    row = pairs[(pairs.comparison == "hybrid - Top-k") & (pairs.metric == "iou") & (pairs.evidence == "masks")].iloc[0]
-    assert row.estimate == pytest.approx(0.5, abs=0.02) and row.low > 0.4 and row.n == 60
-    won = winners(pairs)
-    assert (won["paired, Holm"] == "hybrid").all() and len(won) == 10
-    level = comparisons(table(np.random.default_rng(5)), "M")
-    level["p_holm"] = holm(level.p_wilcoxon)
-    assert (winners(level)["paper's rule"] == "-").all()
-
-
 def test_an_effect_goes_to_a_table_and_back():
     e = Estimate(0.5, 0.25, 0.75, 9)
     assert as_estimates(pd.DataFrame([effect(e)])) == [e]
-    grouped = estimates(table(np.random.default_rng(6)), ["method"], ["iou"])
+    grouped = estimates(scores(6), ["method"], ["iou"])
     assert len(grouped) == 5 and grouped.n.eq(60).all()
+
+
+def test_values_are_in_the_order_of_latents_and_of_one_control():
+    own = scores(3)
+    mixed = pd.concat([own.assign(control="random", iou=9.0), own.sample(frac=1, random_state=0)])
+    part = own[own.method == "top-k-masks"].set_index("latent").iou
+    assert values(mixed, "top-k-masks", "iou").tolist() == part.tolist()
+    assert set(values(mixed, "top-k-masks", "iou", "random")) == {9.0}
 
 
 def test_differences_pair_latents_not_rows():
     scored = pd.DataFrame({"latent": [1, 2, 2, 1], "base": ["a", "a", "b", "b"], "iou": [1.0, 2.0, 1.5, 0.5]})
     out = differences(scored, "base", [("a", "b")]).iloc[0]
     assert (out.estimate, out.low, out.high) == (0.5, 0.5, 0.5)
-
-
-def test_controls_are_compared_over_the_same_latents():
-    own = table(np.random.default_rng(7))
-    control = own[own.method == "steering-add"].assign(control="random", iou=0.25)
-    out = control_effects(pd.concat([own, control]), "steering-add")
-    mine = out[(out.metric == "iou") & (out.what == "control")].iloc[0]
-    assert mine.estimate == 0.25 and mine.control == "random" and len(out) == 10
-
-
-def test_slope_of_a_dose():
-    rows = [
-        {"latent": i, "method": "top-k-masks", "dose": d, "biased": d > 0.5 and i < 5}
-        for d in (0, 0.5, 1)
-        for i in range(10)
-    ]
-    out = dose_effects(pd.DataFrame(rows)).iloc[0]
-    assert out.estimate == pytest.approx(0.5) and out.n == 10
-
-
-def test_effects_of_set_size_and_language_model():
-    quality = {10: 0.2, 20: 0.4, 40: 0.5, 80: 0.55}
-    rows = [
-        {
-            "latent": i,
-            "method": m,
-            "images": n,
-            **dict.fromkeys(("iou", "auroc", "synthetic", "clip", "correctness"), q + up),
-        }
-        for m, up in (("top-k-heatmaps", 0.0), ("hybrid-heatmaps-add", 0.1))
-        for n, q in quality.items()
-        for i in range(8)
-    ]
-    out = size_effects(pd.DataFrame(rows)).query("metric == 'iou'").set_index("what").estimate
-    assert out["Top-k: whole set - smallest"] == pytest.approx(0.35)
-    assert out["Top-k: first doubling - last"] == pytest.approx(0.15)
-    assert out["hybrid on a quarter - Top-k on all"] == pytest.approx(0.5 - 0.55)
-    models = pd.DataFrame(rows).assign(explainer=lambda t: t.images.map({10: "s", 20: "m", 40: "l", 80: "x"}))
-    steps = step_effects(models, ["s", "m", "l"]).query("metric == 'iou' and method == 'top-k-heatmaps'")
-    assert steps["first"].tolist() == ["m", "l", "l"] and steps.estimate.tolist() == pytest.approx([0.2, 0.1, 0.3])
 
 
 def test_bootstrap_interval_covers():

@@ -9,18 +9,18 @@ other side, and is *undecided* otherwise.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
-from lib.store import ROOT, MissingStage
+from lib.paper import FOLDER, yaml_of
+from lib.store import Damaged, MissingStage, note, short
 
-CLAIMS = ROOT / "data" / "paper" / "claims.yaml"
 VERDICTS = ("holds", "holds in part", "does not hold", "cannot be tested at this scale")
 SIDES = ("above", "below", "within")
-_KEYS = {"id", "section", "claim", "published", "checks", "cannot", "note"}
+_NEEDED, _KEYS = ("id", "section", "claim", "published"), ("checks", "cannot", "note")
 
 
 class ClaimError(ValueError):
@@ -68,27 +68,61 @@ class Verdict:
         return self.findings[0] if self.findings else None
 
 
-def load(path: Path = CLAIMS) -> list[dict[str, Any]]:
+def load(path: Path = FOLDER / "claims.yaml") -> list[dict[str, Any]]:
     """All claims.
 
     Raises
     ------
+    Damaged
+        If the file cannot be read.
     ClaimError
-        If one lacks a part, has an unknown one, or two share an id.
+        If a claim lacks a part, has an unknown one or one of another kind, or two share an id.
     """
-    claims = yaml.safe_load(path.read_text())
-    for claim in claims:
-        name = claim.get("id", "?")
-        if missing := {"id", "section", "claim", "published"} - set(claim):
-            raise ClaimError(f"claim {name} lacks {', '.join(sorted(missing))}")
-        if unknown := set(claim) - _KEYS:
-            raise ClaimError(f"claim {name} has unknown keys {', '.join(sorted(unknown))}")
-        if ("checks" in claim) == ("cannot" in claim):
-            raise ClaimError(f"claim {name} must have either checks, or the reason why it cannot be tested")
+    claims = yaml_of(path.stem, path.parent)
+    if not isinstance(claims, list):
+        raise ClaimError(f"{short(path)} must be a list of claims")
+    for number, claim in enumerate(claims, 1):
+        name = claim.get("id", number) if isinstance(claim, dict) else number
+        if fault := _fault(claim):
+            raise ClaimError(f"{short(path)}: claim {name} {fault}")
     ids = [claim["id"] for claim in claims]
     if len(set(ids)) < len(ids):
-        raise ClaimError(f"two claims are called {max(ids, key=ids.count)}")
+        raise ClaimError(f"{short(path)}: two claims are called {max(ids, key=ids.count)}")
     return claims
+
+
+def _fault(claim: Any) -> str:
+    """What is wrong with a claim, as the end of a sentence; empty if nothing is."""
+    if not isinstance(claim, dict):
+        return "must have keys and values"
+    if missing := [key for key in _NEEDED if key not in claim]:
+        return f"lacks {', '.join(missing)}"
+    if unknown := [str(key) for key in claim if key not in (*_NEEDED, *_KEYS)]:
+        return f"has unknown keys {', '.join(unknown)}"
+    if wrong := [key for key, value in claim.items() if key != "checks" and not isinstance(value, str)]:
+        return f"must have text as its {wrong[0]}"
+    checks = claim.get("checks", [])
+    if bool(checks) == ("cannot" in claim) or not isinstance(checks, list):
+        return "must have either checks, in a list, or the reason why it cannot be tested"
+    return next(filter(None, map(_fault_of_check, checks)), "")
+
+
+def _fault_of_check(check: Any) -> str:
+    if (
+        not isinstance(check, dict)
+        or not set(check) <= {"table", "where", "columns", "is", "value"}
+        or not isinstance(check.get("table"), str)
+        or not isinstance(check.get("where", {}), dict)
+        or len(check.get("columns", "123")) != 3
+    ):
+        return f"has a check that is not made of table, where, is, value and three columns: {check!r}"
+    if check.get("is") not in SIDES:
+        return f"has a check that must say `is:` {', '.join(SIDES)}, not {check.get('is')!r}"
+    value, within = check.get("value", 0.0), check["is"] == "within"
+    numbers = value if within and isinstance(value, list) else [value]
+    if len(numbers) != 1 + within or not all(isinstance(number, Real) for number in numbers):
+        return f"has a check whose `value:` must be {'two numbers' if within else 'a number'}, not {value!r}"
+    return ""
 
 
 def outcome(estimate: float, low: float, high: float, side: str, value: float | list[float]) -> str:
@@ -117,33 +151,38 @@ def findings(check: dict[str, Any], folder: Path, claim: str = "?") -> list[Find
     ------
     MissingStage
         If the table has not been written.
+    Damaged
+        If it is no table, or has something else where a number must be.
     NothingToTest
         If the check picks no row.
     ClaimError
-        If it names an unknown column.
+        If it is not written as it must be, or names an unknown column.
     """
+    if fault := _fault_of_check(check):
+        raise ClaimError(f"claim {claim} {fault}")
     path = folder / f"{check['table']}.csv"
     if not path.exists():
-        raise MissingStage(f"{path.relative_to(ROOT)} is missing: run the notebooks before this one")
-    table = pd.read_csv(path, keep_default_na=False, na_values=[""])
-    for column, wanted in check.get("where", {}).items():
-        if column not in table:
-            raise ClaimError(f"claim {claim}: {path.name} has no column {column!r}; it has {', '.join(table)}")
-        table = table[table[column].isin(wanted if isinstance(wanted, list) else [wanted])]
+        raise MissingStage(f"{short(path)} is missing: run the notebooks before this one")
+    try:
+        table = pd.read_csv(note("used", path), keep_default_na=False, na_values=[""])
+        where, columns = check.get("where", {}), check.get("columns", ["estimate", "low", "high"])
+        if unknown := [column for column in (*where, *columns) if column not in table]:
+            raise ClaimError(f"claim {claim}: {path.name} has no column {unknown[0]!r}; it has {', '.join(table)}")
+        for column, wanted in where.items():
+            table = table[table[column].isin(wanted if isinstance(wanted, list) else [wanted])]
+        numbers = table[columns].astype(float).assign(n=table.get("n", 0)).astype({"n": int})
+    except ClaimError:
+        raise
+    except (OSError, ValueError) as error:  # pandas' errors are ValueErrors
+        why = " ".join(str(error).split())
+        raise Damaged(f"{short(path)} is damaged ({why}). Remove it and run its notebook again") from error
     if table.empty:
         raise NothingToTest(f"claim {claim}: no row of {path.name} has {check.get('where')}")
-    if check.get("is") not in SIDES:
-        raise ClaimError(f"claim {claim}: a check must say `is:` {', '.join(SIDES)}, not {check.get('is')!r}")
-    columns = check.get("columns", ["estimate", "low", "high"])
-    names = [c for c in table if table[c].dtype == object or str(table[c].dtype) == "str"]
+    texts = table[[c for c in table if not pd.api.types.is_numeric_dtype(table[c])]].astype(str)
+    side, value = check["is"], check.get("value", 0.0)
     return [
-        Finding(
-            f"{check['table']}: " + ", ".join(str(row[c]) for c in names),
-            *(float(row[c]) for c in columns),
-            int(row.get("n", 0)),
-            outcome(*(float(row[c]) for c in columns), check["is"], check.get("value", 0.0)),
-        )
-        for _, row in table.iterrows()
+        Finding(f"{check['table']}: {', '.join(text)}", *interval, n, outcome(*interval, side, value))
+        for text, (*interval, n) in zip(texts.itertuples(index=False), numbers.itertuples(index=False))
     ]
 
 

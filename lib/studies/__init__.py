@@ -1,0 +1,1 @@
+"""The studies: a module beside each claim's notebook."""

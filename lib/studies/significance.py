@@ -1,0 +1,94 @@
+"""Which differences are real? Every pair of methods, by the paper's test and by a paired one (appendix C)."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pandas as pd
+
+from lib.effects import effect, values
+from lib.methods import MODES, Method, Mode, trio
+from lib.metrics import metrics_of
+from lib.stats import bootstrap_ratio, difference, mann_whitney, normality, wilcoxon
+
+ALPHA = 0.05
+
+
+def pairs_of(evidence: Mode) -> dict[str, tuple[Method, Method]]:
+    """The comparisons under one kind of evidence, by their names in tables: the first minus the second."""
+    steering, topk, hybrid = trio(evidence)
+    return {f"{a.short} - {b.short}": (a, b) for a, b in ((steering, topk), (hybrid, topk), (hybrid, steering))}
+
+
+def normality_table(models: dict[str, pd.DataFrame], methods: tuple[Method, ...]) -> pd.DataFrame:
+    """p-values of the test that scores are normally distributed: ``model, method, metric, p, n``."""
+    own = {model: scored[scored.control == ""] for model, scored in models.items()}
+    return pd.DataFrame(
+        [
+            {"model": model, "method": method.key, "metric": metric, "p": normality(part[metric]), "n": len(part)}
+            for model, scored in own.items()
+            for metric in metrics_of(scored)
+            for method in methods
+            for part in [scored[scored.method == method.key]]
+        ]
+    )
+
+
+def comparisons(scored: pd.DataFrame, model: str) -> pd.DataFrame:
+    """Every pair of methods on every metric, under masks and under heatmaps.
+
+    Returns
+    -------
+    One row for each pair, metric and evidence: mean difference with its interval over the same
+    latents, the ratio of the means, the paper's one-sided Mann-Whitney p-value, and the two-sided
+    p-value of Wilcoxon's signed-rank test, to be corrected over all rows that are read together.
+    """
+    rows = []
+    for evidence in MODES:
+        for name, pair in pairs_of(evidence).items():
+            for metric in metrics_of(scored):
+                a, b = (values(scored, method.key, metric) for method in pair)
+                ratio = bootstrap_ratio(a, b)
+                rows.append(
+                    {
+                        "model": model,
+                        "evidence": evidence,
+                        "comparison": name,
+                        "metric": metric,
+                        **effect(difference(a, b)),
+                        "ratio": ratio.mean,
+                        "ratio_low": ratio.low,
+                        "ratio_high": ratio.high,
+                        "p_greater": mann_whitney(a, b),
+                        "p_less": mann_whitney(b, a),
+                        "p_wilcoxon": wilcoxon(a, b),
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def winners(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Who beats both others on each metric: by the paper's rule, and by the paired test after correction.
+
+    Parameters
+    ----------
+    pairs : from :func:`comparisons`, with ``p_holm``.
+    """
+    rows = []
+    for names, part in pairs.groupby(["model", "evidence", "metric"], sort=False):
+        beaten: dict[str, Counter[str]] = {"paper": Counter(), "paired": Counter()}
+        for r in part.itertuples():
+            first, second = pairs_of(r.evidence)[r.comparison]
+            beaten["paper"].update([first.short] * (r.p_greater < ALPHA) + [second.short] * (r.p_less < ALPHA))
+            if r.p_holm < ALPHA and r.estimate:
+                beaten["paired"][(first if r.estimate > 0 else second).short] += 1
+        won = {rule: next((name for name, n in wins.items() if n == 2), "-") for rule, wins in beaten.items()}
+        rows.append(
+            {
+                **dict(zip(("model", "evidence", "metric"), names)),
+                "paper's rule": won["paper"],
+                "paired, Holm": won["paired"],
+                "n": part.n.iloc[0],
+            }
+        )
+    return pd.DataFrame(rows)

@@ -1,0 +1,46 @@
+"""Agreement of two methods as a sign of quality."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from tiny_tables import scores
+
+from lib.methods import STEERING, TOP_K
+from lib.metrics import METRICS
+from lib.studies.agreement import above_thresholds, agreement, qualities
+
+
+class Letters:
+    """Embeds a text by its first letter."""
+
+    def embed(self, texts):
+        return torch.nn.functional.one_hot(torch.tensor([ord(t[0]) % 32 for t in texts]), 32).float()
+
+
+def test_the_same_latents_explanations_are_compared_in_any_order():
+    table = scores(0, 6)
+    said = {STEERING.add.key: "abcdef", TOP_K.masks.key: "abcxyz"}
+    own = table[table.method.isin(said)]
+    own = own.assign(explanation=[said[m][i] for m, i in zip(own.method, own.latent)]).sample(frac=1, random_state=1)
+    top = SimpleNamespace(score=torch.full((6, 10), 2.0))
+    run = SimpleNamespace(held_out=SimpleNamespace(top=top), profile=SimpleNamespace(explain=SimpleNamespace(k=5)))
+    found = agreement(run, pd.concat([own, own.assign(control="random")]), Letters())
+    assert found.latent.tolist() == list(range(6)) and found.similarity.tolist() == [1, 1, 1, 0, 0, 0]
+    assert found.steering.tolist() == list("abcdef")
+    assert found.synthetic_norm.to_numpy() == pytest.approx(found.synthetic / 2)
+
+
+def test_thin_samples_are_not_shown():
+    table = scores(0, 12, (TOP_K.masks,)).assign(similarity=np.linspace(0, 1, 12), synthetic_norm=1.0)
+    out = above_thresholds(table, [0, 0.5, 0.9])
+    assert sorted(set(out.threshold)) == [0, 0.5] and out[out.threshold == 0].n.eq(12).all()
+
+
+def test_every_metric_is_a_quality_and_a_new_one_becomes_one(monkeypatch):
+    table = scores(0, 6).assign(synthetic_norm=1.0)
+    assert list(qualities(table)) == ["synthetic_norm", "auroc", "iou", "clip", "correctness"]
+    monkeypatch.setitem(METRICS, "taste", METRICS["iou"])
+    assert list(qualities(table.assign(taste=1.0)))[-1] == "taste" and "taste" not in qualities(table)

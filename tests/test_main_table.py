@@ -1,0 +1,135 @@
+"""The main table, its note and its sentences; controls beside their methods; pictures beside what is said of them."""
+
+import types
+
+import pandas as pd
+import pytest
+import torch
+from tiny_tables import scores
+
+from lib.evidence import Evidence
+from lib.images import UnreadableImage
+from lib.methods import COMPARED, HYBRID, NOTHING, STEERING, TOP_K, trio
+from lib.metrics import metrics_of
+from lib.scenes.images import SceneImages
+from lib.studies import gallery as galleries
+from lib.studies.controls import control_effects, control_table, hybrid_controls, table6
+from lib.studies.main_table import main_table, published, rows_of, table_note, verdicts
+
+
+def run_of(**more):
+    """As much of a run as a table asks for."""
+    profile = types.SimpleNamespace(
+        subject=types.SimpleNamespace(name="Tiny", layer=3), explain=types.SimpleNamespace(k=2)
+    )
+    return types.SimpleNamespace(profile=profile, **more)
+
+
+def with_controls(scored: pd.DataFrame) -> pd.DataFrame:
+    blank = scored[scored.method == TOP_K.masks.key].assign(method=NOTHING.key)
+    steering = scored[scored.method.isin([m.key for m in STEERING])]
+    return pd.concat([blank, scored, *(steering.assign(control=c, iou=0.25) for c in ("random", "permuted"))])
+
+
+def test_rows_are_in_the_papers_order_and_published_numbers_stand_beside_their_own_rows():
+    scored = scores(0, methods=COMPARED[::-1])
+    assert [row.method for row in rows_of(scored)] == list(COMPARED)
+    paper = published("table1", "Gemma 3")
+    table, shown = main_table(scored, paper)
+    row = table[(table.method == "Top-k") & (table.evidence == "heatmaps")].iloc[0]
+    wanted = paper[(paper.method == "Top-k") & (paper.evidence == "heatmaps")].iloc[0]
+    assert row.iou_paper == wanted.iou and row.iou_low < row.iou < row.iou_high and row.n == 60
+    assert table[table.intervention == "replace"].iou_paper.isna().all()  # never published
+    assert (shown[shown.intervention == "replace"]["IoU, paper"] == "-").all()
+    assert not [column for column in table if column.startswith("correctness_paper")]
+    assert main_table(scored, paper[:0])[1]["IoU, paper"].eq("-").all()
+
+
+def test_the_note_says_which_coefficients_its_own_table_was_made_with():
+    scored = scores(0, methods=(TOP_K.masks, HYBRID.masks_add, STEERING.add))
+    controls = scored.assign(control="random", coefficient=9.0)
+    note = table_note(run_of(), pd.concat([controls, scored]))
+    assert note.startswith("Tiny, layer 3; 60 test latents")
+    assert note.endswith("Coefficients in units of the mean norm: steering-add 2, hybrid-masks-add 2.")
+
+
+def test_sentences_follow_the_numbers():
+    lines = verdicts(scores(1, hybrid=2.0, Steering=1.0), None)
+    assert len(lines) == len(metrics_of(scores(1))) and not [line for line in lines if "ceiling" in line]
+    assert lines[0] == "IoU, masks: Steering-informed Top-k > Steering > Top-k (first over second clearly)."
+
+
+def test_controls_stand_under_the_method_that_they_belong_to():
+    table = control_table(with_controls(scores(2, methods=COMPARED)), None).set_index("explanation")
+    assert list(table.index[:3]) == ["Top-k, masks", "Steering-informed Top-k, masks, add", "Steering, add"]
+    assert table.IoU[["random direction, add", "permuted direction, replace"]].eq("0.250").all()
+    assert table.n.eq(60).all() and "Correctness" not in table  # that has columns of its own, where it is known
+
+
+def test_published_controls_stand_beside_added_directions_alone():
+    scored = with_controls(scores(3, methods=COMPARED))
+    hybrid = scores(3, methods=(HYBRID.masks_add,))
+    paper = published("table6", "Gemma 3")
+    table = table6(scored, pd.concat([hybrid, hybrid.assign(control="both")]), paper).set_index(["method", "control"])
+    theirs = paper.set_index("method").iou
+    assert table["IoU, paper"]["steering-add", "random"] == f"{theirs['Random-vector Steering']:.3f}"
+    assert table["IoU, paper"]["hybrid-masks-add", "-"] == f"{theirs['Steering-informed Top-k']:.3f}"
+    none = [("steering-replace", "-"), ("steering-replace", "random"), ("hybrid-masks-add", "both")]
+    assert table["IoU, paper"][none].eq("-").all()
+
+
+def test_controls_are_compared_over_the_same_latents():
+    own = scores(7)
+    control = own[own.method == STEERING.add.key].assign(control="random", iou=0.25)
+    out = control_effects(pd.concat([own, control]), STEERING.add.key)
+    assert set(out.what) == {"Steering - control", "control"} and len(out) == 2 * len(metrics_of(own))
+    mine = out[(out.metric == "iou") & (out.what == "control")].iloc[0]
+    assert mine.estimate == 0.25 and mine.control == "random"
+
+
+def test_the_hybrid_is_asked_with_every_control_and_without():
+    asked = []
+
+    def explanations(method, latents, control=""):
+        asked.append((method.key, control))
+        return pd.DataFrame({"latent": latents, "method": method.key, "control": control})
+
+    run = run_of(at_best=lambda m: m, control=lambda name, latents: name, explanations=explanations, score=lambda t: t)
+    table = hybrid_controls(run, [1, 2])
+    assert len(table) == 20 and list(dict.fromkeys(table.control)) == ["", "random", "permuted", "images", "both"]
+    assert {method for method, _ in asked} == {HYBRID.masks_add.key, HYBRID.heatmaps_add.key}
+
+
+class OneGone(SceneImages):
+    """A set whose first picture has been removed since."""
+
+    def __getitem__(self, index):
+        if index == 0:
+            raise UnreadableImage("0", "gone")
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("images", [SceneImages(5, 0, 4), OneGone(5, 0, 4)], ids=["all there", "one gone"])
+def test_a_gallery_shows_what_there_is(images):
+    heat = torch.ones(60, 2, 64)
+    top = Evidence(torch.ones(60, 2), torch.tensor([[0, 1]] * 60), heat, torch.ones(60), torch.ones(60))
+    gathered = types.SimpleNamespace(top=top, images=images)
+    run, scored = run_of(shown=gathered, held_out=gathered, truth=None), scores(4)
+    latents = galleries.gallery_latents(scored, 3)
+    fig = galleries.gallery(run, scored, latents)
+    shown = [bool(axis.images) for axis in fig.axes[:2]]
+    assert shown == [type(images) is SceneImages, True] and len(fig.axes) == 3 * 3
+    texts = [text.get_text() for text in fig.axes[2].texts]
+    assert [t for t in texts if "water" in t] == [
+        f"{m.family}: water" for m in (TOP_K.masks, STEERING.add, HYBRID.masks_add)
+    ]
+    found = scored.head(2).assign(query="q", share=0.5)
+    assert len(galleries.evidence_sheet(run, found, held_out=True).axes) == 2 * 3
+
+
+def test_latents_of_a_gallery_are_spread_over_the_ranks():
+    scored = scores(5, n=21)
+    order = scored[scored.method.isin([m.key for m in trio("masks")])].groupby("latent").correctness.mean()
+    ranks = order.rank(ascending=False)[galleries.gallery_latents(scored, 3)]
+    assert ranks.is_monotonic_increasing and ranks.iloc[0] < 6 and ranks.iloc[-1] > 16
+    assert galleries.quality_of(scored.drop(columns="correctness")) == "iou"

@@ -1,0 +1,50 @@
+"""Pairs of methods are compared over the same latents, and who wins follows from the tests."""
+
+import numpy as np
+import pytest
+from tiny_tables import scores
+
+from lib.methods import MODES, PUBLISHED
+from lib.metrics import metrics_of
+from lib.stats import holm
+from lib.studies.significance import comparisons, normality_table, pairs_of, winners
+
+
+def test_comparisons_and_winners_agree_with_how_the_table_was_made():
+    scored = scores(4, hybrid=0.5, Steering=-0.5)
+    pairs = comparisons(scored, "M")
+    pairs["p_holm"] = holm(pairs.p_wilcoxon)
+    assert len(pairs) == len(MODES) * 3 * len(metrics_of(scored))
+    row = pairs[(pairs.comparison == "hybrid - Top-k") & (pairs.metric == "iou") & (pairs.evidence == "masks")].iloc[0]
+    assert row.estimate == pytest.approx(0.5, abs=0.02) and row.low > 0.4 and row.n == 60
+    won = winners(pairs)
+    assert (won["paired, Holm"] == "hybrid").all() and len(won) == len(MODES) * len(metrics_of(scored))
+    level = comparisons(scores(5), "M")
+    level["p_holm"] = holm(level.p_wilcoxon)
+    assert (winners(level)["paper's rule"] == "-").all()
+
+
+def test_the_papers_rule_needs_a_lead_over_both_others():
+    pairs = comparisons(scores(6, hybrid=3.0, Steering=3.0), "M")
+    pairs["p_holm"] = holm(pairs.p_wilcoxon)
+    assert (winners(pairs)["paper's rule"] == "-").all()
+    pairs = comparisons(scores(6, Steering=3.0), "M")
+    pairs["p_holm"] = holm(pairs.p_wilcoxon)
+    assert (winners(pairs)["paper's rule"] == "Steering").all()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_comparison_names_its_two_methods(mode):
+    for name, (first, second) in pairs_of(mode).items():
+        assert name == f"{first.short} - {second.short}" and first != second
+        assert {m.evidence for m in (first, second)} <= {mode, "blank"}
+
+
+def test_normality_is_tested_for_every_model_metric_and_method_without_controls():
+    scored = scores(7)
+    models = {"A": scored, "B": scored.assign(iou=np.random.default_rng(0).exponential(size=len(scored)))}
+    table = normality_table({**models, "A": scored.assign(control="random")}, PUBLISHED[:0])
+    assert table.empty
+    table = normality_table(models, PUBLISHED)
+    assert len(table) == 2 * len(metrics_of(scored)) * len(PUBLISHED) and table.n.eq(60).all()
+    assert (table[(table.model == "B") & (table.metric == "iou")].p < 0.01).all()
