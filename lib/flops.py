@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 import torch
-import yaml
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lib.images import BLANK
-from lib.store import ROOT
-from lib.vlm import VLM
+from lib.methods import COMPARED, HYBRID, STEERING, TOP_K
+from lib.paper import yaml_of
+from lib.vlm import VLM, vision_layers
+
+METHODS = tuple(dict.fromkeys(method.family for method in COMPARED))  # the paper's three
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Shape:
     vision_layers, vision_width, vision_mlp : the encoder.
     tokens : positions of the encoder per image, with a class token if there is one.
     image_tokens : soft tokens per image in the language model.
-    pixels : numbers in one patch (3 x patch x patch).
+    pixels : numbers in one patch (3 x patch x patch; a family that takes films for twice as many).
     layers, width, mlp, heads, kv_heads, head_dim : the language model; its MLPs are gated.
     vocabulary : tokens.
     projector : weights of the products between encoder and language model, per soft token.
@@ -77,6 +81,10 @@ class Shape:
         block = 2 * n * (4 * d * d + 2 * d * self.vision_mlp) + 4 * n * n * d  # products, then attention
         return 2 * patches * self.pixels * d + (self.vision_layers if layers is None else layers) * block
 
+    def encode(self, latents: int) -> int:
+        """One image's positions into the codes of a dictionary."""
+        return 2 * self.tokens * self.vision_width * latents
+
     def project(self) -> int:
         """Soft tokens of one image."""
         return 2 * self.image_tokens * self.projector
@@ -89,6 +97,14 @@ class Shape:
     def logits(self) -> int:
         """Scores of the vocabulary at one position."""
         return 2 * self.width * self.vocabulary
+
+    def hear(self, prompt: int) -> int:
+        """A prompt of so many tokens, and the first token of the answer."""
+        return self.read(prompt) + self.logits()
+
+    def speak(self, prompt: int, answer: int) -> int:
+        """The other tokens of an answer, one at a time."""
+        return sum(self.read(1, prompt + i) + self.logits() for i in range(1, answer))
 
 
 @dataclass(frozen=True)
@@ -113,8 +129,9 @@ class Job:
     layer: int
     latents: int
 
-
-METHODS = ("Steering", "Top-k", "Steering-informed Top-k")
+    def scope(self, method: str) -> tuple[int, int]:
+        """Images searched, and images shown for each feature, by a method of this family."""
+        return (0, 1) if method == STEERING.add.family else (self.images, self.k)
 
 
 def items(shape: Shape, job: Job, method: str) -> dict[str, float]:
@@ -127,57 +144,50 @@ def items(shape: Shape, job: Job, method: str) -> dict[str, float]:
     """
     if method not in METHODS:
         raise KeyError(f"no method {method!r}; there are {', '.join(METHODS)}")
-    shown = 1 if method == "Steering" else job.k
+    search, shown = job.scope(method)
     prefill = shown * shape.image_tokens + job.prompt
-    spoken = sum(shape.read(1, prefill + i) + shape.logits() for i in range(1, job.answer))
-    search = 0 if method == "Steering" else job.images
     return {
         "search: encode images": search * shape.see(job.layer),
-        "search: dictionary": search * 2 * shape.tokens * shape.vision_width * job.latents,
+        "search: dictionary": search * shape.encode(job.latents),
         "explain: encode shown images": job.features * shown * (shape.see() + shape.project()),
-        "explain: read prompt": job.features * (shape.read(prefill) + shape.logits()),
-        "explain: speak": job.features * spoken,
+        "explain: read prompt": job.features * shape.hear(prefill),
+        "explain: speak": job.features * shape.speak(prefill, job.answer),
     }
 
 
 def kaplan(shape: Shape, job: Job, method: str) -> float:
     """The paper's estimate: 2 x parameters x tokens, the whole model for every token that it meets."""
-    per_answer = job.prompt + job.answer
-    shown = 1 if method == "Steering" else job.k
-    explain = 2 * shape.parameters * (shown * shape.tokens + per_answer)
+    search, shown = job.scope(method)
+    explain = 2 * shape.parameters * (shown * shape.tokens + job.prompt + job.answer)
     dictionary = 2 * shape.vision_width * job.latents
-    search = 0 if method == "Steering" else job.images * shape.tokens * (2 * shape.parameters + 2 * dictionary)
-    return job.features * explain + search
+    return job.features * explain + search * shape.tokens * (2 * shape.parameters + 2 * dictionary)
 
 
 def break_even(shape: Shape, job: Job) -> float:
     """How many features one could steer for the price of searching the images alone."""
-    search = sum(v for name, v in items(shape, job, "Top-k").items() if name.startswith("search"))
-    return search / (sum(items(shape, job, "Steering").values()) / job.features)
+    found = items(shape, job, TOP_K.masks.family)
+    search = sum(v for name, v in found.items() if name.startswith("search"))
+    return search / (sum(items(shape, job, STEERING.add.family).values()) / job.features)
 
 
 def published() -> dict[str, Shape]:
     """Shapes of the paper's models, from their published configurations: ``data/paper/models.yaml``."""
-    tree = yaml.safe_load((ROOT / "data" / "paper" / "models.yaml").read_text())
-    return {name: Shape(**fields["shape"]) for name, fields in tree.items()}
+    return {name: Shape(**fields["shape"]) for name, fields in yaml_of("models").items()}
 
 
 def shape_of(vlm: VLM) -> Shape:
-    """The shape of a loaded model: Gemma 3, InternVL, SmolVLM and their like."""
-    config = vlm.model.config
-    vision, text = config.vision_config, config.get_text_config()
-    side = vision.patch_size if isinstance(vision.patch_size, int) else vision.patch_size[0]
+    """The shape of a loaded model, of whatever family, or of its :func:`outline`."""
+    vision, text = vlm.model.config.vision_config, vlm.model.config.get_text_config()
+    d, matrices = vlm.width, sum(p.numel() for p in vlm.layer.parameters() if p.ndim == 2)
     between = ("projector", "connector", "merger")  # what families call it
-    projector = sum(
-        p.numel() for name, p in vlm.model.named_parameters() if p.ndim == 2 and any(word in name for word in between)
-    )
+    shared = vlm.model.get_input_embeddings().weight is vlm.model.get_output_embeddings().weight
     return Shape(
         vision_layers=vision.num_hidden_layers,
-        vision_width=vision.hidden_size,
-        vision_mlp=vision.intermediate_size,
+        vision_width=d,
+        vision_mlp=(matrices - 4 * d * d) // (2 * d),  # gated ones have three matrices; they count as two wider ones
         tokens=vlm.tokens,
         image_tokens=vlm.image_tokens,
-        pixels=3 * side * side,
+        pixels=next(p for p in vlm.model.parameters() if p.ndim > 3).numel() // d,  # the convolution of the patches
         layers=text.num_hidden_layers,
         width=text.hidden_size,
         mlp=text.intermediate_size,
@@ -185,8 +195,35 @@ def shape_of(vlm: VLM) -> Shape:
         kv_heads=text.num_key_value_heads,
         head_dim=getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads,
         vocabulary=text.vocab_size,
-        projector=projector,
+        projector=sum(
+            p.numel() for name, p in vlm.model.named_parameters() if p.ndim == 2 and any(b in name for b in between)
+        ),
+        tables=1 if shared else 2,
     )
+
+
+def outline(folder: Path) -> VLM:
+    """A model from its configuration alone: all weights are one zero, which takes no memory and no time to load.
+
+    One layer of its encoder computes. What it says means nothing, but has the shape of what the real model says.
+
+    Raises
+    ------
+    OSError, ValueError
+        If the folder holds no configuration of a vision-language model.
+    """
+    from accelerate import init_empty_weights  # seconds to import, and few need it
+    from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+
+    with init_empty_weights(include_buffers=False):
+        model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(folder), dtype=torch.float32)
+    thin = {p: nn.Parameter(torch.zeros(()).expand(p.shape), requires_grad=False) for p in model.parameters()}
+    for module in model.modules():
+        module._parameters.update({name: thin[p] for name, p in module._parameters.items() if p is not None})
+    model.tie_weights()
+    for layer in vision_layers(model)[1:]:
+        layer.forward = lambda stream, *_, **__: stream
+    return VLM(model, AutoProcessor.from_pretrained(folder), 0, folder.name)
 
 
 def counted(vlm: VLM) -> int:
@@ -206,19 +243,14 @@ def counted(vlm: VLM) -> int:
 
 def cost_effects(jobs: dict[str, tuple[Shape, Job]]) -> pd.DataFrame:
     """Ratios of total costs for every model, itemised and by the paper's estimate. Exact, so without intervals."""
+    counts = {"itemised": lambda *what: sum(items(*what).values()), "kaplan": kaplan}
     rows = []
     for model, (shape, job) in jobs.items():
-        for count, total in (
-            ("itemised", lambda m: sum(items(shape, job, m).values())),
-            ("kaplan", lambda m: kaplan(shape, job, m)),
-        ):
-            for what, a, b in (("Top-k / Steering", "Top-k", "Steering"), ("hybrid / Top-k", METHODS[2], "Top-k")):
-                ratio = total(a) / total(b)
-                rows.append(
-                    {"what": what, "model": model, "count": count, "estimate": ratio, "low": ratio, "high": ratio}
-                )
-        even = break_even(shape, job)
-        rows.append(
-            {"what": "break even", "model": model, "count": "itemised", "estimate": even, "low": even, "high": even}
-        )
+        ratios = [
+            (f"{a.short} / {b.short}", count, total(shape, job, a.family) / total(shape, job, b.family))
+            for count, total in counts.items()
+            for a, b in ((TOP_K.masks, STEERING.add), (HYBRID.masks_add, TOP_K.masks))
+        ]
+        for what, count, value in (*ratios, ("break even", "itemised", break_even(shape, job))):
+            rows.append({"what": what, "model": model, "count": count, "estimate": value, "low": value, "high": value})
     return pd.DataFrame(rows)

@@ -1,23 +1,58 @@
 """The cost model counts what PyTorch counts, and real models have the size that it gives them."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import tiny_hub
 import torch
-import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
-from lib.flops import METHODS, Job, break_even, cost_effects, counted, items, kaplan, published, shape_of
-from lib.store import ROOT
+from lib.flops import METHODS, Job, break_even, cost_effects, counted, items, kaplan, outline, published, shape_of
+from lib.hub import Asset
+from lib.paper import yaml_of
+from lib.plan.hours import shape_for
+from lib.vlm import VLM, Checkpoint
 
 JOB = Job(features=10, images=100, k=5, prompt=20, answer=8, layer=2, latents=64)
+DESK = ("subject-a", "subject-b")
+FAMILIES = ("gemma3", "internvl", "smolvlm", "llava", "paligemma", "qwen25vl")
+
+
+@pytest.fixture(scope="module", params=(*DESK, *FAMILIES))
+def model(request, tmp_path_factory) -> tuple[Asset, VLM]:
+    """A model in a folder, and the same loaded: the desk's, and a tiny one of every family."""
+    folder = Asset(f"data/models/{request.param}")
+    if request.param in FAMILIES:
+        folder = Asset(tmp_path_factory.mktemp(request.param))
+        getattr(tiny_hub, f"build_{request.param}")(Path(folder))
+    return folder, VLM.load(Checkpoint(folder, 1))
+
+
+def test_a_model_that_is_not_loaded_has_the_shape_of_the_loaded_one(model):
+    folder, vlm = model
+    assert shape_for(folder) == shape_of(vlm)
+
+
+def test_an_outline_takes_no_memory():
+    vlm = outline(Path(Asset("data/models/subject-a").local))
+    assert all(p.untyped_storage().nbytes() == 4 for p in vlm.model.parameters())
+
+
+def test_formulas_count_what_pytorch_counts(model):
+    folder, vlm = model
+    shape = shape_of(vlm)
+    formula = shape.see() + shape.project()
+    if "qwen25vl" in folder:  # its layers attend within windows, most of them
+        assert 0.9 * formula < counted(vlm) < formula
+    else:
+        assert counted(vlm) == formula
 
 
 @pytest.mark.parametrize("name", ["tiny_vlm", "tiny_internvl"])
-def test_formulas_count_what_pytorch_counts(name, request):
+def test_reading_costs_what_pytorch_counts(name, request):
     vlm = request.getfixturevalue(name)
     shape = shape_of(vlm)
-    assert counted(vlm) == shape.see() + shape.project()
     vlm.model.set_attn_implementation("eager")
     text = vlm.model.model.language_model
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -34,7 +69,7 @@ def test_cached_positions_cost_what_they_attend_to():
 
 @pytest.mark.parametrize("name", published())
 def test_published_shapes_add_up_to_published_sizes(name):
-    billions = yaml.safe_load((ROOT / "data" / "paper" / "models.yaml").read_text())[name]["billions"]
+    billions = yaml_of("models")[name]["billions"]
     assert published()[name].parameters / 1e9 == pytest.approx(billions, rel=0.01)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from lib.store import ROOT
 
 if TYPE_CHECKING:
-    from lib.assets import Asset
+    from lib.plan.assets import Repository
 
 
 def required() -> dict[str, str]:
@@ -76,13 +76,13 @@ def token() -> str | None:
     return get_token()
 
 
-def access(asset: Asset) -> Literal["granted", "gated", "absent", "refused", "unreachable"]:
+def access(repository: Repository) -> Literal["granted", "gated", "absent", "refused", "unreachable"]:
     """Asks the hub whether this user may download a repository."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HTTPError, RepositoryNotFoundError
 
     try:
-        HfApi().auth_check(asset.id, repo_type=asset.kind)
+        HfApi().auth_check(repository.id, repo_type=repository.kind)
     except GatedRepoError:
         return "gated"
     except RepositoryNotFoundError:
