@@ -2,39 +2,61 @@
 # Set up the environment, then regenerate every table and figure (or run the tests).
 # Everything after the environment is Python: `python -m lib --help`.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
+export STEERING_COMPANION_CALLER="$PWD" # a profile of your own is looked up from where you stand
+cd -P "$(dirname "${BASH_SOURCE[0]}")"
 
 case "${1:-}" in
 -h | --help)
     cat <<'HELP'
-usage: ./run_all.sh [test] [options]
+usage: ./run_all.sh [test | verify] [options]
 
   ./run_all.sh                    every notebook, at desk scale
   ./run_all.sh test               the tests
+  ./run_all.sh verify             run from nothing in a copy; say how its tables differ from the committed ones
 
   --profile NAME                  a profile of lib/profiles, or a .yaml file (default: desk)
   --from NN, --only NN            start at notebook NN, or run it alone
   --set key=value                 change a setting: --set sae.latents=256 (repeatable)
-  --in-place                      also write outputs back into notebooks/, as they are committed
+  --status                        say what is there, what is stale and because of what, and what it cost; run nothing
   --plan                          say what a profile downloads, needs and costs, and what is missing; run nothing
+  --in-place                      also write outputs back into notebooks/, as they are committed
   --force                         run notebooks that are up to date, too
   --from-scratch                  first train the desk models anew (about four hours)
   --help                          this text
 
+Ctrl-C stops a run; what was made is kept, and the same command goes on from there. A second run of a profile waits for
+the first. OMP_NUM_THREADS and taskset limit the cores that are used.
 The active Python environment is used if it has what environment.yml pins; otherwise a .venv is made.
 HELP
     exit 0
     ;;
 esac
 
-# The pinned packages are the "name==version" lines of environment.yml.
-has_packages() {
-    "$1" - <<'PY' >/dev/null 2>&1
-import re, sys
-from importlib.metadata import version
-assert (3, 11) <= sys.version_info < (3, 13)
-for name, pin in re.findall(r"- ([\w-]+)==(\S+)", open("environment.yml").read()):
-    assert version(name).split("+")[0] == pin, name
+# What of environment.yml (its "name==version" lines) a Python lacks; nothing if it has it all. Notebooks that are opened
+# in Jupyter find the library through a line in the site-packages of this folder's .venv, put there if it can be.
+lacks() {
+    "$1" - "$PWD" <<'PY' 2>/dev/null || echo "a Python that works"
+import importlib.util, pathlib, re, sys, sysconfig
+from importlib.metadata import PackageNotFoundError, version
+
+here = pathlib.Path(sys.argv[1]).resolve()
+wanted = re.findall(r"- ([\w-]+)==(\S+)", (here / "environment.yml").read_text(encoding="utf-8"))
+for name, pin in wanted:
+    try:
+        found = version(name).split("+")[0]
+    except PackageNotFoundError:
+        found = ""
+    if found != pin:
+        print(f"{name}=={pin}")
+        sys.exit()
+sys.path = [path for path in sys.path if pathlib.Path(path).resolve() != here]
+lib = importlib.util.find_spec("lib")
+found = pathlib.Path(lib.origin or "/").resolve().parent.parent if lib else None
+if found != here and pathlib.Path(sys.prefix).resolve() == here / ".venv":
+    try:
+        (pathlib.Path(sysconfig.get_path("purelib")) / "steering_companion.pth").write_text(f"{here}\n")
+    except OSError:
+        pass  # ./run_all.sh itself needs no such line
 PY
 }
 
@@ -46,24 +68,29 @@ for candidate in python3 python python3.12 python3.11; do
         break
     fi
 done
-[ -n "$python" ] || { echo "run_all.sh: needs Python 3.11 or 3.12; found neither" >&2; exit 1; }
-if ! has_packages "$python"; then
-    if ! has_packages .venv/bin/python; then
+[ -n "$python" ] || [ -x .venv/bin/python ] || { echo "run_all.sh: needs Python 3.11 or 3.12; found neither" >&2; exit 1; }
+missing="a Python that works"
+[ -z "$python" ] || missing="$(lacks "$python")"
+if [ -n "$missing" ]; then
+    if [ ! -x .venv/bin/python ] || [ -n "$(lacks .venv/bin/python)" ]; then
+        if [ ! -w . ] || { [ -e .venv ] && [ ! -w .venv ]; }; then
+            echo "run_all.sh: $python lacks $missing, and you may not write $PWD/.venv, where it would be installed." \
+                "Copy this folder to one of your own, or activate an environment that has what environment.yml pins" >&2
+            exit 1
+        fi
         echo "run_all.sh: setting up .venv (once; about 4 minutes and 7 GB)"
-        "$python" -m venv .venv
+        "${python:-python3}" -m venv .venv
         pins="$(sed -n 's/^ *- \([A-Za-z0-9_-]*==.*\)$/\1/p' environment.yml)"
-        .venv/bin/pip install --quiet --requirement <(grep -v '^sam2==' <<<"$pins")
+        .venv/bin/python -m pip install --quiet --requirement <(grep -v '^sam2==' <<<"$pins")
         # SAM 2 comes as source. With build isolation it would download a second PyTorch; it needs no CUDA extension.
-        SAM2_BUILD_CUDA=0 .venv/bin/pip install --quiet --no-build-isolation "$(grep '^sam2==' <<<"$pins")"
+        SAM2_BUILD_CUDA=0 .venv/bin/python -m pip install --quiet --no-build-isolation "$(grep '^sam2==' <<<"$pins")"
+        lacks .venv/bin/python >/dev/null
     fi
     python="$PWD/.venv/bin/python"
 fi
-# The library is imported as `lib`, from notebooks and tests alike; an editable install makes it so.
-here="$PWD"
-(cd notebooks && "$python" -c 'import lib, pathlib, sys; sys.exit(str(pathlib.Path(lib.__file__).parents[1]) != sys.argv[1])' "$here") 2>/dev/null ||
-    "$python" -m pip install --quiet --no-deps --editable .
 
 export TOKENIZERS_PARALLELISM=false
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" # the library is imported as `lib`, from this folder
 if [ "${1:-}" = test ]; then
     shift
     exec "$python" -m pytest "$@"

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import resource
 import sys
 import time
-from typing import Any
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
 
-import yaml
+from lib import settings
+from lib.running.process import Stopped, alone, cores, stoppable
+from lib.settings import ProfileError
+from lib.store import ROOT, RUNS, Damaged, short, write_text
 
-from lib import profile as profiles
-from lib.profile import ProfileError
-from lib.runner import NOTEBOOKS, Done, Job, fits, key, kind, notebooks, put_back, run_all
-from lib.store import ROOT, write_atomically
+if TYPE_CHECKING:  # what takes seconds to import is imported once signals are heeded
+    from lib.profile import Profile
+    from lib.running.runner import Done, Job
 
 README = ROOT / "README.md"
 
@@ -23,35 +24,37 @@ README = ROOT / "README.md"
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command line; a wrong one ends with a message."""
     parser = argparse.ArgumentParser(prog="run_all.sh", description="Regenerate every table and figure.")
+    parser.add_argument("word", nargs="?", choices=["verify"], metavar="verify")
     parser.add_argument("--profile", default="desk", metavar="NAME")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--from", dest="first", metavar="NN", choices=list(notebooks()))
-    which.add_argument("--only", metavar="NN", choices=list(notebooks()))
+    which.add_argument("--from", dest="first", metavar="NN", type=lambda number: number.zfill(2))
+    which.add_argument("--only", metavar="NN", type=lambda number: number.zfill(2))
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--plan", action="store_true")
+    parser.add_argument("--status", action="store_true")
     parser.add_argument("--in-place", action="store_true")
     parser.add_argument("--force", action="store_true")
     parser.add_argument("--from-scratch", action="store_true")
     return parser.parse_args(arguments)
 
 
-def overrides(settings: list[str]) -> dict[str, Any]:
+def overrides(given: list[str]) -> dict[str, Any]:
     """``["sae.latents=256"]`` to ``{"sae.latents": 256}``; values are YAML.
 
     Raises
     ------
     ProfileError
-        If a setting is not of the form key=value, or its value is no YAML.
+        If a setting is not of the form key=value, is given twice, or its value is no YAML.
     """
-    out = {}
-    for setting in settings:
+    out: dict[str, Any] = {}
+    for setting in given:
         key, equals, value = setting.partition("=")
-        if not equals:
+        key = key.strip()
+        if not equals or not key:
             raise ProfileError(f"--set takes key=value, not {setting!r}")
-        try:
-            out[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ProfileError(f"--set {setting}: the value is not valid YAML ({error.problem})") from error
+        if key in out:
+            raise ProfileError(f"--set {key} is given twice")
+        out[key] = settings.parse(value, f"--set {setting}")
     return out
 
 
@@ -59,7 +62,7 @@ def with_files(text: str) -> str:
     """A page with the files that it names between ``<!-- from FILE -->`` and ``<!-- end -->`` put there anew."""
 
     def insert(match: re.Match[str]) -> str:
-        return f"<!-- from {match[1]} -->\n{(ROOT / match[1]).read_text()}<!-- end -->"
+        return f"<!-- from {match[1]} -->\n{(ROOT / match[1]).read_text(encoding='utf-8')}<!-- end -->"
 
     return re.sub(r"<!-- from (\S+) -->.*?<!-- end -->", insert, text, flags=re.DOTALL)
 
@@ -73,14 +76,14 @@ def summary(results: list[Done]) -> str:
     return "\n".join(["| notebook | | seconds | files |", "|---|---|---|---|", *rows])
 
 
-def measured(results: list[Done], profile: profiles.Profile, minutes: float) -> str:
+def measured(results: list[Done], profile: Profile, minutes: float) -> str:
     """The timing page: seconds of each notebook and peak memory of the largest, on this machine."""
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20  # from KiB
     return (
         "# What a first run takes\n\n"
-        f"Profile `{profile.name}` on {os.cpu_count()} CPU cores, environment ready, nothing cached: "
+        f"Profile `{profile.name}` on {cores()} CPU cores, environment ready, nothing cached: "
         f"{minutes:.1f} minutes in all. "
-        f"The largest notebook had {peak:.1f} GiB of memory at its peak; up to {profile.jobs} run at once. "
+        f"The largest notebook had {max(done.peak for done in results):.1f} GiB of memory at its peak; "
+        f"up to {profile.jobs} run at once. "
         f"Written by `./run_all.sh --in-place`.\n\n{summary(results)}\n"
     )
 
@@ -89,73 +92,140 @@ def main(arguments: list[str] | None = None) -> int:
     """Run what the command line asks for; returns the exit code."""
     options = parse(sys.argv[1:] if arguments is None else arguments)
     try:
-        chosen = overrides(options.settings)
-        profile = profiles.load(options.profile, chosen)
-        if options.in_place and (chosen or profile.name != "desk"):
-            raise ProfileError("--in-place is for what is committed: the desk profile, without --set")
-    except ProfileError as error:
+        with stoppable():
+            return answer(options)
+    except Stopped as stopped:
+        print(f"\nrun_all.sh: stopped{''.join(getattr(stopped, '__notes__', ()))}", file=sys.stderr)
+        return stopped.exit_code
+    except (ProfileError, OSError, Damaged) as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
         return 2
+
+
+def answer(options: argparse.Namespace) -> int:
+    """Do what the options ask for; returns the exit code.
+
+    Raises
+    ------
+    ProfileError, OSError, Damaged
+        If it cannot be done; the message says why.
+    """
+    from lib.profile import load
+
+    chosen = overrides(options.settings)
+    profile = load(options.profile, chosen)
+    if options.in_place and profile.label != "desk":
+        raise ProfileError("--in-place is for what is committed: the desk profile, without --set")
     if options.plan:
-        from lib.plan import main_plan
+        from lib.plan.report import main_plan
 
         return main_plan(profile)
-    if options.from_scratch:
-        from lib.desk.build import build_all
+    if options.word == "verify":
+        from lib.running.verify import main_verify
 
-        build_all()
-    # A kernel of ours shows no widgets, and need not be told that it cannot.
-    os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")
-    fitting = {n: p for n, p in notebooks().items() if fits(p, profile)}
-    todo = {n: p for n, p in fitting.items() if options.only in (None, n) and n >= (options.first or "")}
-    if not todo:
-        print(f"run_all.sh: notebook {options.only or options.first} is about Emoji Scenes alone", file=sys.stderr)
-        return 2
-    runs = ROOT / "data" / "runs" / profile.name
-    first_run = not runs.exists() and todo == fitting
-    records, cores = runs / "notebooks" / profile.label, os.cpu_count() or 1
-    jobs = [
-        Job(
-            notebook,
-            {"profile": options.profile, "overrides": chosen},
-            records / f"{notebook.stem}.json",
-            key(notebook, profile),
-            max(1, cores // profile.jobs) if kind(notebook) == "study" else cores,
-            profile.images.source == "scenes",
-        )
-        for notebook in todo.values()
-    ]
-    begun, results = time.perf_counter(), []
-    for done in run_all(jobs, profile.jobs, options.force or options.in_place):
-        results.append(done)
-        if options.in_place and not done.error:
-            put_back(records / done.notebook.name, done.notebook)
+        return main_verify(profile)
+    if options.status:
+        from lib.running.status import main_status
+
+        return main_status(profile)
+    with alone(RUNS / profile.name):
+        if options.from_scratch:
+            from lib.desk.build import build_all
+
+            build_all()
+        return run(options, profile, {"profile": options.profile, "overrides": chosen})
+
+
+def chosen_jobs(options: argparse.Namespace, profile: Profile, parameters: dict[str, Any]) -> tuple[list[Job], bool]:
+    """The notebooks that are asked for; and whether others are, too, which cannot be read.
+
+    Raises
+    ------
+    ProfileError
+        If there is none.
+    """
+    from lib.running.collection import survey
+    from lib.running.runner import jobs_for
+
+    there, broken, left_out = survey()
+    for line in left_out:
+        print(f"run_all.sh: {line}")
+    wanted = options.only or options.first
+    if wanted and wanted not in there and wanted not in broken:
+        raise ProfileError(f"no notebook {wanted!r}: choose from {', '.join(there)}")
+    lost = [why for n, why in sorted(broken.items()) if options.only in (None, n) and n >= (options.first or "")]
+    for line in lost:
+        print(f"run_all.sh: {line}; it is left out", file=sys.stderr)
+    every = jobs_for(profile, parameters, cores())
+    jobs = [j for j in every if options.only in (None, j.number) and j.number >= (options.first or "")]
+    if not jobs and not lost:
+        raise ProfileError(f"notebook {wanted} is about Emoji Scenes alone")
+    return jobs, bool(lost)
+
+
+def run(options: argparse.Namespace, profile: Profile, parameters: dict[str, Any]) -> int:
+    """Run the notebooks that are asked for; returns the exit code."""
+    from lib.running.collection import put_back
+    from lib.running.runner import run_all
+
+    first_run = not (RUNS / profile.name).exists()
+    jobs, lost = chosen_jobs(options, profile, parameters)
+    if not jobs:
+        return 1
+    begun, results, folder = time.perf_counter(), [], jobs[0].record.parent
+    try:
+        with closing(run_all(jobs, profile.jobs, options.force or options.in_place)) as runs:
+            for done in runs:
+                results.append(done)
+                if options.in_place and not done.error:
+                    put_back(folder / done.notebook.name, done.notebook)
+    except Stopped as stopped:
+        stopped.add_note(f" at {going_on(jobs, results, options.only)}")
+        raise
     for done in results:
         if done.error:
             print(
                 f"\nrun_all.sh: {done.notebook.name} stopped: {done.error}\n"
-                f"What was made before is kept; mend the cause and go on with --from {done.notebook.name[:2]}.\n"
-                f"The notebook as far as it came: {(records / done.notebook.name).relative_to(ROOT)}",
+                f"The notebook as far as it came: {short(folder / done.notebook.name)}",
                 file=sys.stderr,
             )
     if any(done.error for done in results):
+        rest = going_on(jobs, results, options.only).partition("; ")[2]
+        print(f"What was made before is kept; mend the cause and {rest}", file=sys.stderr)
         return 1
     results.sort(key=lambda done: done.notebook.name)
     if options.in_place:
-        from lib.plan import facts
-
-        away = [p for p in map(profiles.load, profiles.names()) if p.images.source != "scenes"]
-        plans = "\n\n".join(facts(p).replace("\n## ", "\n### ").replace("# Plan of", "## Plan of") for p in away)
-        write_atomically(
-            NOTEBOOKS / "plans.md", lambda path: path.write_text(f"# What the other profiles take\n\n{plans}\n")
-        )
-        write_atomically(README, lambda path: path.write_text(with_files(README.read_text())))
-    if options.in_place and first_run:
-        page = measured(results, profile, (time.perf_counter() - begun) / 60)
-        write_atomically(NOTEBOOKS / "timing.md", lambda path: path.write_text(page))
+        pages()
+        if first_run and not (lost or options.first or options.only):
+            page = measured(results, profile, (time.perf_counter() - begun) / 60)
+            write_text(ROOT / "notebooks" / "timing.md", page)
     print(f"\n{summary(results)}\n\nTables and figures: figures/{profile.label}")
-    print(f"Executed notebooks: {records.relative_to(ROOT)}")
-    return 0
+    print(f"Executed notebooks: {short(folder)}")
+    return int(lost)
+
+
+def going_on(jobs: list[Job], results: list[Done], only: str | None) -> str:
+    """Which notebook the run had come to, and what to type to go on: ``04; go on with --from 04``.
+
+    Stations run before studies of lower numbers, so the two may differ.
+    """
+    from lib.running.collection import KINDS
+
+    ended = {done.notebook for done in results if not done.error}
+    left = [job for job in jobs if job.notebook not in ended] or jobs
+    at = min(left, key=lambda job: (KINDS.index(job.kind), job.number)).number
+    return f"{at}; go on with " + (f"--only {only}" if only else f"--from {min(job.number for job in left)}")
+
+
+def pages() -> None:
+    """Write anew what is committed beside the notebooks: the plans of the paper's profiles, and files in the README."""
+    from lib.plan.report import facts
+    from lib.profile import load
+
+    away = [p for p in map(load, settings.names()) if p.images.source != "scenes"]
+    plans = "\n\n".join(facts(p).replace("\n## ", "\n#### ").replace("# Plan of", "### Plan of") for p in away)
+    write_text(ROOT / "notebooks" / "plans.md", f"{plans}\n")
+    write_text(README, with_files(README.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

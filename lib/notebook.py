@@ -2,42 +2,65 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shlex
-import types
 from typing import Any
 
-from lib import profile as profiles
-from lib.profile import ProfileError
+import matplotlib
+from IPython import get_ipython
+
+from lib import settings
+from lib.profile import load
 from lib.run import Run
+from lib.settings import ProfileError
+
+PARAMETERS = ("profile", "overrides")
+INJECTED = "# Parameters\n"  # what papermill's own cell begins with
 
 
-def begin(namespace: dict[str, Any]) -> Run:
-    """Open the run that a notebook's parameters describe: ``run = begin(globals())``.
+def open_run(profile: str, overrides: dict[str, Any] | str | None = None) -> Run:
+    """Open the run that a notebook's parameters describe.
+
+    Parameters
+    ----------
+    profile : name of a profile, or the path of a ``.yaml`` file.
+    overrides : settings to change; or the same as text, as ``papermill -p overrides '{sae.k: 4}'`` passes it.
 
     Raises
     ------
     ProfileError
-        If papermill has set a name that is not a parameter: it would only have warned.
+        If the profile or a setting cannot be understood, or papermill has set a name that is no parameter.
     """
-    parameters = ("profile", "overrides")
-    ours = (*parameters, "In", "Out", "get_ipython", "exit", "quit", "open")
-    imported = (types.ModuleType, types.FunctionType, type)
-    strays = [
-        name
-        for name, value in namespace.items()
-        if not name.startswith("_") and name not in ours and not isinstance(value, imported)
-    ]
-    # A cell that is run again by hand finds its own variables; only a fresh kernel is checked.
-    if strays and not any(isinstance(value, Run) for value in namespace.values()):
-        raise ProfileError(
-            f"unknown parameter {strays[0]!r}{profiles.nearest(strays[0], list(parameters))}; a notebook takes "
-            f"{' and '.join(parameters)}"
-        )
+    shell = get_ipython()
+    if shell is not None:
+        for cell in shell.user_ns.get("In", ()):
+            refuse_unknown(cell)
+        # Whatever MPLBACKEND or matplotlibrc say: here pictures belong under their cells.
+        matplotlib.use("module://matplotlib_inline.backend_inline")
     # Read by transformers when it is imported, which happens when a model is loaded.
     os.environ.update(TRANSFORMERS_VERBOSITY="error", HF_HUB_DISABLE_PROGRESS_BARS="1")
-    overrides = namespace["overrides"]
-    settings = "".join(f" --set {shlex.quote(f'{key}={json.dumps(value)}')}" for key, value in overrides.items())
-    command = f"./run_all.sh --profile {namespace['profile']}{settings}"
-    return Run(profiles.load(namespace["profile"], overrides), command)
+    chosen = settings.overrides_of(overrides)
+    loaded = load(profile, chosen)
+    typed = "".join(f" --set {shlex.quote(f'{key}={json.dumps(value)}')}" for key, value in chosen.items())
+    return Run(loaded, f"./run_all.sh --profile {shlex.quote(profile)}{typed}")
+
+
+def refuse_unknown(cell: str) -> None:
+    """Refuse papermill's cell if it sets a name that is no parameter, of which papermill only warns.
+
+    Raises
+    ------
+    ProfileError
+        With the nearest parameter.
+    """
+    if not cell.startswith(INJECTED):
+        return
+    names = [target.id for node in ast.parse(cell).body if isinstance(node, ast.Assign) for target in node.targets]
+    for name in names:
+        if name not in PARAMETERS:
+            raise ProfileError(
+                f"unknown parameter {name!r}{settings.nearest(name, list(PARAMETERS))}; a notebook takes "
+                f"{' and '.join(PARAMETERS)}"
+            )

@@ -5,14 +5,17 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from itertools import groupby
 
 import nbformat
 import papermill
 import pytest
 
 from lib.__main__ import main, overrides
-from lib.profile import ProfileError
-from lib.runner import notebooks, put_back
+from lib.notebook import refuse_unknown
+from lib.running.collection import notebooks, put_back
+from lib.settings import ProfileError
 from lib.store import ROOT
 
 FIGURES, RUNS = ROOT / "figures" / "smoke", ROOT / "data" / "runs" / "smoke"
@@ -55,6 +58,12 @@ def test_a_second_run_takes_seconds(first_run):
     assert time.perf_counter() - begun < 30
 
 
+def test_the_status_of_a_whole_run_is_fresh(first_run):
+    done = run("--status")
+    assert done.returncode == 0 and done.stdout.count(" fresh ") > len(notebooks())
+    assert not {"stale", "missing", "unfinished"} & set(done.stdout.split())
+
+
 def test_missing_figures_come_back(first_run):
     before = tables()
     (FIGURES / "table1.csv").unlink()
@@ -83,6 +92,12 @@ def test_a_stage_that_is_missing_names_the_notebook_that_makes_it(first_run):
         (["--set", "sae.latent=3"], "did you mean 'sae.latents'"),
         (["--set", "sae.latents"], "takes key=value"),
         (["--set", "sae.k=[1"], "not valid YAML"),
+        (["--set", "=3"], "takes key=value"),
+        (["--set", "sae.k=\x01"], "not valid YAML"),
+        (["--set", "sae.k=2001-02-30"], "not valid YAML"),
+        (["--set", "sae.k=2001-02-03"], "sae.k must be a whole number"),
+        (["--set", "sae.k={a: 1, a: 2}"], "stands twice"),
+        (["--set", "sae.k=4", "--set", "sae.k=8"], "--set sae.k is given twice"),
         (["--profile", "smoke", "--in-place"], "--in-place is for what is committed"),
         (["--profile", "smok"], "did you mean 'smoke'"),
     ],
@@ -92,16 +107,25 @@ def test_wrong_arguments_are_refused_before_anything_runs(arguments, message, ca
     assert message in capsys.readouterr().err
 
 
-def test_unknown_notebook_is_refused(capsys):
-    with pytest.raises(SystemExit):
-        main(["--only", "77"])
-    assert "77" in capsys.readouterr().err
+@pytest.mark.parametrize("which", ["--only", "--from"])
+def test_unknown_notebook_is_refused(which, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("lib.__main__.RUNS", tmp_path)
+    assert main([which, "77"]) == 2
+    assert "no notebook '77': choose from 00, 01" in capsys.readouterr().err
 
 
 def test_settings_are_yaml():
     assert overrides(["a=3", "b=[1, 2.5]", "c=x=y", "d=null"]) == {"a": 3, "b": [1, 2.5], "c": "x=y", "d": None}
     with pytest.raises(ProfileError):
         overrides(["a"])
+
+
+@pytest.mark.parametrize("name", ["profle", "profile_", "sae"])
+def test_a_name_that_is_no_parameter_is_refused(name):
+    refuse_unknown("# Parameters\nprofile = 'desk'\noverrides = {}\n")
+    refuse_unknown(f"{name} = 3")  # a cell of the notebook itself
+    with pytest.raises(ProfileError, match=f"unknown parameter '{name}'.*; a notebook takes profile and overrides"):
+        refuse_unknown(f"# Parameters\n{name} = 'desk'\n")
 
 
 def test_papermill_parameters_are_checked(tmp_path):
@@ -129,12 +153,22 @@ def test_outputs_are_put_back_without_traces_of_the_run(tmp_path):
     assert [o.output_type for o in cell.outputs] == ["execute_result"] and cell.outputs[0].execution_count is None
 
 
+def stretches(cells: list) -> Iterator[list]:
+    """Code between two pieces of text, which introduce what it shows; but for the parameters, and opening the run."""
+    for text, part in groupby(cells, lambda c: c.cell_type == "markdown"):
+        code = list(part)
+        if not text and not any("parameters" in c.metadata.get("tags", []) for c in code):
+            yield code
+
+
 @pytest.mark.parametrize("notebook", notebooks().values(), ids=lambda p: p.stem)
 def test_committed_notebooks_are_fit_to_read(notebook):
     """Executed, without errors, with short cells and no path of the machine they ran on."""
     cells = [c for c in nbformat.read(notebook, 4).cells if c.cell_type == "code"]
-    assert sum(bool(c.outputs) for c in cells) >= len(cells) / 2
+    for code in stretches(nbformat.read(notebook, 4).cells):
+        assert any(c.outputs for c in code), code[-1].source
     assert not [o for c in cells for o in c.outputs if o.output_type == "error" or o.get("name") == "stderr"]
-    assert max(len(c.source.splitlines()) for c in cells) <= 20
+    assert max(len(c.source.splitlines()) for c in cells) <= 15
+    assert max(len(line) for c in cells for line in c.source.splitlines()) <= 100
     assert str(ROOT) not in notebook.read_text() and "/root/" not in notebook.read_text()
     assert json.loads(notebook.read_text())["cells"][0]["cell_type"] == "markdown"

@@ -18,8 +18,8 @@ import tiny_judges
 from PIL import Image
 
 from lib.profile import load
-from lib.runner import fits, notebooks
-from lib.store import ROOT, hub_id
+from lib.running.collection import fits, notebooks
+from lib.store import ROOT, RUNS
 
 PROFILES = ("laptop", "gemma3-4b", "paper-gemma3", "paper-internvl3")
 MODELS = {
@@ -104,9 +104,9 @@ def hub(tmp_path_factory):
         score = profile.score
         named |= {profile.subject.model, *profile.explainers.values(), score.clip, score.sentences}
         named |= {score.detector, score.segmenter, score.generator}
-    for model, revision in sorted(map(hub_id, named)):
-        build, settings = MODELS[model]
-        tiny_hub.publish(cache, model, revision, lambda folder, b=build, s=settings: b(folder, **s))
+    for model in sorted(named):
+        build, settings = MODELS[model.id]
+        tiny_hub.publish(cache, model.id, model.revision, lambda folder, b=build, s=settings: b(folder, **s))
     tiny_hub.publish(
         cache,
         "javifer/google_gemma-3-4b-it-saes",
@@ -116,8 +116,8 @@ def hub(tmp_path_factory):
     internvl = dictionaries({"enc_res_out_layer_16_top_k_HF_33531160": 16})
     tiny_hub.publish(cache, "javifer/OpenGVLab_InternVL3-14B-saes", "main", internvl)
     for name, splits in (("laptop", {"train": 40, "validation": 60}), ("paper-gemma3", {"validation": 60})):
-        dataset, revision = hub_id(load(name).images.source)
-        tiny_hub.publish(cache, dataset, revision, lambda f, s=splits: photographs(f, s), repo_type="dataset")
+        source = load(name).images.source
+        tiny_hub.publish(cache, source.id, source.revision, lambda f, s=splits: photographs(f, s), repo_type="dataset")
     return {
         **os.environ,
         "HF_HUB_CACHE": str(cache),
@@ -147,7 +147,7 @@ def test_the_notebooks_run_on_the_paper_s_models(name, hub, tmp_path):
     command = [sys.executable, "-m", "lib", "--profile", name]
     for key, value in sizes.items():
         command += ["--set", f"{key}={json.dumps(value)}"]
-    shutil.rmtree(ROOT / "data" / "runs" / name, ignore_errors=True)
+    shutil.rmtree(RUNS / name, ignore_errors=True)
     done = subprocess.run(command, cwd=ROOT, env=hub, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-3000:]
     profile = load(name, sizes)
@@ -162,10 +162,9 @@ def test_the_notebooks_run_on_the_paper_s_models(name, hub, tmp_path):
         assert {"table6", "figure5_set_size", "figure6_map", "flops_items", "claims", "own_features"} <= made
         assert ("table3" in made) == any("subject.published" in v for v in profile.variants.values())
         assert not {"correctness", "dose_response"} & made
-        skipped = next((ROOT / "data" / "runs" / name).glob("world-*/skipped.csv"))
-        assert len(pd.read_csv(skipped)) >= 1  # the broken picture
+        assert len(pd.read_csv(RUNS / name / "world" / "skipped.csv")) >= 1  # the broken picture
         quality = pd.read_csv(figures / "sae_quality.csv")
         assert quality.latents.eq(64).all()
     finally:
         shutil.rmtree(figures, ignore_errors=True)
-        shutil.rmtree(ROOT / "data" / "runs" / name, ignore_errors=True)
+        shutil.rmtree(RUNS / name, ignore_errors=True)

@@ -1,0 +1,113 @@
+"""The folder of notebooks: which are the companion's, what each says of itself, how outputs are put back into it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+
+from lib.profile import Profile
+from lib.store import ROOT, write_atomically
+
+NOTEBOOKS = ROOT / "notebooks"
+# A station makes what later notebooks build on, so stations run first, one by one, on all cores. Studies build
+# on stations alone and may run side by side. The verdict reads them all.
+KINDS = ("station", "study", "verdict")
+SCENES = "scenes"  # tag of cells, and need of notebooks
+
+
+class BrokenNotebook(ValueError):
+    """A file that is no notebook: truncated, empty, or with the marks of a merge conflict."""
+
+
+def opened(notebook: Path) -> nbformat.NotebookNode:
+    """A notebook.
+
+    Raises
+    ------
+    BrokenNotebook
+        If the file cannot be read as one.
+    """
+    try:
+        book = nbformat.read(notebook, 4)
+        nbformat.validate(book)
+        _ = [cell.source for cell in book.cells]  # an older format has no cells at the top
+    except (OSError, ValueError, AttributeError, TypeError, KeyError, nbformat.ValidationError) as error:
+        why = " ".join(str(error).split())[:100]
+        raise BrokenNotebook(f"{notebook.name} is no notebook that can be read ({why})") from error
+    return book
+
+
+def _ours(book: nbformat.NotebookNode) -> dict[str, str]:
+    """What a notebook says of itself, if it is one of the companion's."""
+    said = book.metadata.get("companion")
+    return said if isinstance(said, dict) and said.get("kind") in KINDS else {}
+
+
+def survey() -> tuple[dict[str, Path], dict[str, str], list[str]]:
+    """What the folder of notebooks holds.
+
+    Returns
+    -------
+    The companion's notebooks by number, in order; why those of some other numbers cannot be read; and a line for each
+    file that is none of them: someone's own, or a copy, which never stands in for the notebook whose number it bears.
+    """
+    found: dict[str, Path] = {}
+    broken: dict[str, str] = {}
+    left_out = []
+    # A copy that "save as" makes has a longer name than what it was made from.
+    for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"), key=lambda p: (len(p.name), p.name)):
+        number = path.name[:2]
+        try:
+            ours = _ours(opened(path))
+        except BrokenNotebook as error:
+            if number in found:
+                left_out.append(str(error))
+            else:
+                broken.setdefault(number, str(error))
+            continue
+        if not ours:
+            left_out.append(f"{path.name} is none of the companion's (no metadata companion.kind), and is left out")
+        elif number in found or number in broken:
+            left_out.append(f"{path.name} is a second notebook {number}, and is left out")
+        else:
+            found[number] = path
+    return dict(sorted(found.items())), broken, left_out
+
+
+def notebooks() -> dict[str, Path]:
+    """The companion's notebooks in order, by number."""
+    return survey()[0]
+
+
+def kind(notebook: Path) -> str:
+    """One of :data:`KINDS`, from the notebook's own metadata."""
+    return _ours(opened(notebook))["kind"]
+
+
+def fits(notebook: Path, profile: Profile) -> bool:
+    """Whether a notebook has anything to say about a profile's images: some are about Emoji Scenes alone."""
+    return _ours(opened(notebook)).get("needs") != SCENES or profile.images.source == "scenes"
+
+
+def cells_for(notebook: Path, scenes: bool) -> nbformat.NotebookNode:
+    """The notebook; for photographs without the cells tagged ``scenes``, which need to know the truth."""
+    book = opened(notebook)
+    book.cells = [c for c in book.cells if scenes or SCENES not in c.metadata.get("tags", [])]
+    return book
+
+
+def put_back(executed: Path, notebook: Path) -> None:
+    """Write outputs into the notebook itself, without the traces of this run."""
+    source, done = nbformat.read(notebook, 4), nbformat.read(executed, 4)
+    outputs = [c for c in done.cells if "injected-parameters" not in c.metadata.get("tags", [])]
+    for cell, run in zip(source.cells, outputs, strict=True):
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in run.outputs if o.get("name") != "stderr"]
+            cell.execution_count = None
+            for output in cell.outputs:
+                output.pop("execution_count", None)
+                if output.output_type == "execute_result":
+                    output.execution_count = None
+    nbformat.validate(source)
+    write_atomically(notebook, lambda path: nbformat.write(source, path))

@@ -1,0 +1,40 @@
+"""The kernel in which the runner executes a notebook: ``python -m lib.running.kernel -f FILE``.
+
+It is IPython's, with two additions: it ends with the process that started it, and it tells the runner of every table
+and published number that is read in it, so that a notebook is run again when one of them changes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from lib.running.process import end_with_parent
+from lib.store import ROOT, note
+
+WATCHED = (f"{ROOT / 'figures'}{os.sep}", f"{ROOT / 'data' / 'paper'}{os.sep}")
+_noted: set[str] = set()
+
+
+def note_reading(event: str, arguments: tuple[Any, ...]) -> None:
+    """Audit hook: whatever opens one of the watched files to read it, it is noted as used."""
+    if event != "open" or not isinstance(arguments[0], str) or not str(arguments[1]).startswith("r"):
+        return
+    path = os.path.abspath(arguments[0])
+    if path.startswith(WATCHED) and path not in _noted:
+        _noted.add(path)
+        note("used", ROOT / path)
+
+
+def main() -> None:
+    """Serve until the runner is done, or gone."""
+    end_with_parent(int(os.environ["JPY_PARENT_PID"]))
+    sys.addaudithook(note_reading)
+    from ipykernel.kernelapp import IPKernelApp
+
+    IPKernelApp.launch_instance()
+
+
+if __name__ == "__main__":
+    main()
