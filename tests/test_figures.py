@@ -1,11 +1,12 @@
 """Figures and tables come out whole, whatever a model has said."""
 
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
-from lib.figures import COLOURS, markdown, save_figure, save_table, show_images
+from lib.figures import COLOURS, markdown, save_figure, save_table, show_images, use_style
 from lib.methods import METHODS
 
 SAYINGS = [
@@ -102,3 +103,13 @@ def test_what_was_made_is_noted(tmp_path, monkeypatch):
 
 def test_every_family_of_methods_has_a_colour():
     assert {method.family for method in METHODS.values()} <= set(COLOURS)
+
+
+def test_a_user_s_own_settings_of_matplotlib_change_no_figure():
+    """Somebody's matplotlibrc, or an earlier cell, may have set anything."""
+    use_style()
+    ours = dict(mpl.rcParams)
+    with mpl.rc_context():
+        mpl.rcParams.update({"axes.facecolor": "pink", "lines.linewidth": 7, "font.family": "serif"})
+        use_style()
+        assert {k: v for k, v in mpl.rcParams.items() if ours[k] != v} == {}

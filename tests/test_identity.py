@@ -3,6 +3,7 @@
 import shutil
 import sys
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,9 +33,24 @@ def stages_of(run: Run) -> dict[str, Stage]:
     return {**made, "choice": run.choice(STEERING.add)}
 
 
-@pytest.fixture(scope="module")
-def stages():
-    return stages_of(Run(load("smoke", SMALL)))
+def photographs(folder: Path) -> dict[str, object]:
+    """Settings for a folder of photographs, with judges that lie here; none is loaded, as no result is made."""
+    for i in range(12):
+        path = folder / "pictures" / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8 + i, 8), (i, 0, 0)).save(path)
+    for judge in ("detector", "segmenter", "generator"):
+        (folder / judge).mkdir(exist_ok=True)
+        (folder / judge / "weights").write_text(judge)
+    places = {f"score.{judge}": str(folder / judge) for judge in ("detector", "segmenter", "generator")}
+    sizes = {"images.train": 4, "images.explain": 4, "images.evaluate": 3, "images.sizes": [2]}
+    return {**SMALL, **sizes, **places, "images.source": str(folder / "pictures")}
+
+
+@pytest.fixture(scope="module", params=["scenes", "photographs"])
+def stages(request, tmp_path_factory):
+    more = photographs(tmp_path_factory.mktemp("photographs")) if request.param == "photographs" else {}
+    return stages_of(Run(load("smoke", SMALL | more)))
 
 
 @pytest.fixture
@@ -77,23 +93,36 @@ def test_comments_docstrings_and_layout_change_nothing(stages, copy):
 
 
 def test_no_stage_reaches_wording_figures_plans_or_the_run_itself(stages):
-    outside = (
-        "run",
-        "world",
-        "profile",
-        "figures",
-        "effects",
-        "studies",
-        "plan",
-        "desk",
-        "runner",
-        "notebook",
-        "photos",
-    )
+    outside = {"run", "world", "profile", "figures", "effects", "studies", "plan", "desk", "running", "notebook"}
+    drawn = any(module.startswith("lib.scenes") for module in codes(stages)["dictionary"])
+    outside.add("photos" if drawn else "scenes")  # nor the other kind of pictures
     for name, modules in codes(stages).items():
-        assert not [
-            m for m in modules if m.split(".")[-1] in outside or (m.split(".")[1:2] and m.split(".")[1] in outside)
-        ], name
+        assert not {m.split(".")[1] for m in modules if m != "lib"} & outside, name
+
+
+def test_a_judge_or_a_picture_that_is_replaced_changes_what_comes_of_it(tmp_path):
+    """A local model counts by its content, a folder of pictures by its listing; nobody says so in the profile."""
+
+    def folders() -> dict[str, str]:
+        return {name: stage.folder.name for name, stage in stages_of(Run(load("smoke", settings))).items()}
+
+    def changed() -> set[str]:
+        nonlocal before
+        now = folders()
+        out, before = {name for name in ORDER if now[name] != before[name]}, now
+        return out
+
+    settings = photographs(tmp_path)
+    before = folders()
+    assert changed() == set()
+    (tmp_path / "detector" / "weights").write_text("others")
+    assert changed() == {"choice", "scores"}
+    (tmp_path / "generator" / "weights").write_text("others")
+    assert changed() == {"scores"}
+    Image.new("RGB", (30, 8)).save(tmp_path / "pictures" / "one more.png")
+    assert changed() == set(ORDER)  # another permutation: indices name other pictures now
+    settings["images.explain"] = 5
+    assert "dictionary" in changed()  # its training pictures are now evidence
 
 
 def test_what_runs_while_a_stage_is_made_is_what_it_names(tmp_path, monkeypatch):
