@@ -42,6 +42,11 @@ class Choice(Stage):
     k: int
 
     @property
+    def files(self) -> list[str]:
+        """The choice, and what it was made from."""
+        return ["sweep.parquet", "coefficient.json"]
+
+    @property
     def tries(self) -> list[Variation]:
         """The variation with every coefficient."""
         return [replace(self.variation, method=self.variation.method.at(c)) for c in self.grid]
@@ -67,7 +72,7 @@ def choose(choices: Sequence[Choice], load: Callable[[], VLM]) -> pd.DataFrame:
     ----------
     load : gives the explainer.
     """
-    new = [choice for choice in choices if not choice.path("coefficient.json").exists()]
+    new = [choice for choice in choices if not choice.made]
     if new:
         first, tables = new[0], []
         latents = first.active.latents["validation"]

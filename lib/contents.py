@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from lib.store import ROOT, RUNS, Damaged, read, short, write_json
 
-REMEMBERED = RUNS / "contents.json"  # path -> size, time of change in ns, digest
+REMEMBERED = RUNS / "contents.json"  # path -> size, times of change in ns, digest
 LARGE = 4 << 20  # bytes; smaller files are read again rather than remembered
 SHIPPED = ROOT / "data" / "checksums.json"  # file -> SHA-256, of all that ships and is not meant to be edited
 
@@ -25,9 +25,9 @@ def file_digest(path: Path) -> str:
         return _whole(path)
     # Names that are no UTF-8 cannot be written as they are.
     key = os.fsencode(path.resolve()).decode("utf-8", "backslashreplace")
-    known, seen = _remembered().get(key), [stat.st_size, stat.st_mtime_ns]
-    if isinstance(known, list) and len(known) == 3 and known[:2] == seen:
-        return known[2]
+    known, seen = _remembered().get(key), [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+    if isinstance(known, list) and known[:-1] == seen:
+        return known[-1]
     found = _whole(path)
     with suppress(OSError):  # a memory that is lost, or cannot be kept, costs time and nothing else
         REMEMBERED.parent.mkdir(parents=True, exist_ok=True)

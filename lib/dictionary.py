@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,11 +17,12 @@ from tqdm import tqdm
 from lib.activations import ShuffledActivations, activations
 from lib.device import DEVICE
 from lib.hub import Asset
+from lib.identity import NOT_PART
 from lib.images import ImageSet
 from lib.ranges import Positive, Precision, Some, Weight
 from lib.sae import TopKSAE, fvu, judgement, load_dictionary, load_sae, quality
 from lib.stage import Stage
-from lib.store import Damaged, short, write_atomically, write_json
+from lib.store import Damaged, read, short, write_atomically, write_json
 from lib.vlm import VLM, Checkpoint
 
 
@@ -55,7 +56,7 @@ class Recipe:
     aux_weight: Weight = 1 / 32
     buffer: Some = 131_072
     dtype: Precision = "float32"
-    checkpoint: Some = 200
+    checkpoint: Some = field(default=200, metadata=NOT_PART)
 
 
 @dataclass(frozen=True)
@@ -82,21 +83,29 @@ class Dictionary(Stage):
     def make(self, vlm: VLM) -> None:
         """Train, or load, and measure; unless it is there."""
         path, recipe = self.path("sae.safetensors"), self.recipe
-        if path.exists():
+        if self.made:
             return
         with self.making():
-            if recipe.pretrained:
+            if path.exists() and (old := self.path("log.json")).exists():  # trained, but its report is lost
+                sae, log = load_sae(path), read(old)
+            elif recipe.pretrained:
                 sae, log = load_dictionary(recipe.pretrained, self.subject, vlm.width, recipe.latents, recipe.k), []
             else:
                 size, dtype = self.subject.batch, getattr(torch, recipe.dtype)
                 stream = ShuffledActivations(vlm, self.train, recipe.batch, size, recipe.buffer, self.seed, dtype)
                 sae, log = train_sae(stream.batches, len(stream), recipe, self.folder, self.seed)
             seen = activations(vlm, self.held_out, range(len(self.held_out)), self.subject.batch)
-            report = {**quality(sae, seen), "log": log}
+            sae.save(path)
+            write_json(self.path("log.json"), log)
+            report = {**quality(sae.to(DEVICE), seen), "log": log}
             if word := judgement(report):
                 warnings.warn(word, stacklevel=2)
             write_json(self.path("report.json"), report)
-            sae.save(path)
+
+    @property
+    def files(self) -> list[str]:
+        """The weights, and what is known of them."""
+        return ["sae.safetensors", "report.json"]
 
     @cached_property
     def sae(self) -> TopKSAE:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from lib.codes import CodeBatch, watch
 from lib.dictionary import Dictionary
+from lib.identity import NOT_PART
 from lib.images import ImageSet, readable
 from lib.sae import TopKSAE
 from lib.stage import Stage
@@ -169,15 +170,14 @@ class Gathered(Stage):
     notebook: ClassVar[str] = "03"
     dictionary: Dictionary
     images: ImageSet
-    sizes: tuple[int, ...] = ()
+    sizes: tuple[int, ...] = field(default=(), metadata=NOT_PART)  # one more is one more file, and changes no other
     negatives: int = 0
     truth: bool = False
     seed: int = 0
 
     def make(self, vlm: VLM) -> None:
         """Encode every picture once, under the eyes of all who keep something of it; unless that is done."""
-        path = self.path("top.safetensors")
-        if path.exists():
+        if self.made:
             return
         with self.making():
             sae, patches = self.dictionary.sae, vlm.patches
@@ -193,7 +193,19 @@ class Gathered(Stage):
                 counter.result().save(self.path("truth.safetensors"))
             write_array(self.path("negatives.npy"), scores.scores.numpy())
             write_table(self.path("pictures.parquet"), pd.DataFrame({"picture": [str(i) for i in self.images.ids]}))
-            top.result().save(path)
+            top.result().save(self.path("top.safetensors"))
+
+    @property
+    def files(self) -> list[str]:
+        """Top images of all sets, negatives, what the pictures are called, and the truth if it is counted."""
+        truth = ["truth.safetensors"] if self.truth else []
+        return [
+            "top.safetensors",
+            *(f"top-{n}.safetensors" for n in self.sizes),
+            "negatives.npy",
+            "pictures.parquet",
+            *truth,
+        ]
 
     @cached_property
     def top(self) -> Evidence:
@@ -236,7 +248,7 @@ class Active:
     held_out: Gathered
     min_images: int
     validation: int
-    test: int
+    test: int = field(metadata=NOT_PART)  # of no influence on those that choose
 
     @cached_property
     def latents(self) -> dict[str, list[int]]:

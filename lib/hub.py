@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,9 @@ class Asset(str):
         part = {"part": self.part} if self.part else {}
         if self.local is None:
             return {"id": self.id, "commit": self.commit(), **part}
-        return {"folder": self.id, "content": content_of(self.local), **part}
+        beside = self.local.with_name("config.json")  # of a dictionary that is named by its file
+        more = {"config": content_of(beside)} if self.local.is_file() and beside.is_file() else {}
+        return {"content": content_of(self.local), **more, **part}
 
 
 def load_whole(cls: Any, source: str, unused: tuple[str, ...] = (), **keywords: Any) -> Any:
@@ -162,9 +165,12 @@ def load_whole(cls: Any, source: str, unused: tuple[str, ...] = (), **keywords: 
     Raises
     ------
     Damaged
-        If weights are missing or have another shape; the message names them.
+        If weights are missing or have another shape, or if layers are left out; the message names them.
     """
     model, found = cls.from_pretrained(source, output_loading_info=True, ignore_mismatched_sizes=True, **keywords)
+    cut = [key for key in found["unexpected_keys"] if re.search(r"(vis|text|language)\w*\..*layers?\.\d+\.", key)]
+    if cut:  # a library would only log it
+        raise Damaged(f"{source} has layers that its config.json leaves out: {cut[0]} and {len(cut) - 1} more weights")
     other = [key if isinstance(key, str) else key[0] for key in found["mismatched_keys"]]
     wrong = sorted(key for key in {*found["missing_keys"], *other} if not key.startswith(unused))
     if wrong:

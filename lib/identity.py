@@ -58,7 +58,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, Image.Image):
-        pixels = hashlib.sha256(value.tobytes()).hexdigest()[:16]
+        pixels = hashlib.sha256(value.convert("RGBA").tobytes()).hexdigest()[:16]  # a palette's indices say nothing
         return {"picture": f"{value.mode} {value.width} x {value.height}", "content": pixels}
     if isinstance(value, (np.ndarray, np.generic)):
         array = np.ascontiguousarray(value)
@@ -170,10 +170,13 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 
 
 def of(value: Any) -> dict[str, Any]:
-    """The whole identity of a value: its parts, the code that they reach, and the packages which that imports."""
+    """The whole identity of a value: its parts, the code that they reach, the packages behind it, and the device."""
+    from lib.device import DEVICE  # imports torch
+
     inside = {f.name: plain(getattr(value, f.name)) for f in parts(value)}
     modules, packages = reached(sorted({cls.__module__ for cls in classes(value)}))
-    return {"parts": inside, "modules": modules, "packages": versions(packages)}
+    # A GPU computes with another precision than a processor does.
+    return {"parts": inside, "modules": modules, "packages": versions(packages), "device": DEVICE}
 
 
 def differences(old: Any, new: Any, name: str = "") -> list[str]:

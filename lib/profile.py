@@ -288,4 +288,8 @@ def load(name: str, overrides: dict[str, Any] | str | None = None) -> Profile:
         settings.override(Profile, tree, key, value)
     profile = settings.build(Profile, tree, name=settings.own_name(path))
     _ = profile.views  # a wrong variant is refused now, not an hour later
+    called = [profile.subject.published or profile.subject.name]
+    called += [name for changes in profile.variants.values() if (name := changes.get("subject.published"))]
+    if twice := [name for name in called if called.count(name) > 1]:  # tables have a place for one
+        raise ProfileError(f"two models are published as {twice[0]!r}: give one of them subject.published: null")
     return dataclasses.replace(profile, changes=digest([chosen])[:6]) if chosen else profile

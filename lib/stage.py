@@ -100,24 +100,34 @@ class Stage:
     @contextmanager
     def making(self) -> Iterator[Stage]:
         """Around all that makes results: notes why they are what they are, and what they cost in seconds."""
+        before, begun = self.seconds, time.perf_counter()
         write_json(self.path(WHY), self.why)
-        begun = time.perf_counter()
+        self._note(before, done=False)
         yield self
-        write_json(self.path(COST), {"seconds": round(self.seconds + time.perf_counter() - begun, 1)})
+        self._note(before + time.perf_counter() - begun, done=True)
         note("stage", self.folder)
+
+    def _note(self, seconds: float, done: bool) -> None:
+        write_json(self.path(COST), {"seconds": round(seconds, 1), "files": self.files, "done": done})
 
     @property
     def made(self) -> bool:
-        """Whether the results are there: something was made, and not killed on the way."""
-        return self.path(COST).exists()
+        """Whether the results are there, all of them: made to the end, and none lost since."""
+        return bool(self._cost.get("done")) and all(self.path(name).exists() for name in self.files)
 
     @property
     def seconds(self) -> float:
         """What making it has cost so far."""
-        try:
-            return float(read(self.path(COST))["seconds"])
-        except (FileNotFoundError, Damaged, KeyError, TypeError, ValueError):
-            return 0.0
+        return float(self._cost.get("seconds", 0))
+
+    @property
+    def _cost(self) -> dict[str, Any]:
+        return _cost(self.folder)
+
+    @property
+    def files(self) -> list[str]:
+        """The results that there must be; none where each is asked for by its own name."""
+        return []
 
     def stale(self) -> list[str] | None:
         """What changed since the latest results of this stage that are not these; None if there are none."""
@@ -131,6 +141,20 @@ class Stage:
             except Damaged:
                 continue
         return None
+
+
+def _cost(folder: Path) -> dict[str, Any]:
+    try:
+        found = read(folder / COST)
+        return found if isinstance(found["seconds"], float) and isinstance(found["files"], list) else {}
+    except (FileNotFoundError, Damaged, KeyError, TypeError):
+        return {}
+
+
+def lost(folder: Path) -> list[str]:
+    """Results of a stage that are not there any more; its record, if that is gone."""
+    known = _cost(folder)
+    return [name for name in known["files"] if not (folder / name).exists()] if known else [COST]
 
 
 def _stages(value: Any) -> Iterator[Stage]:

@@ -151,8 +151,9 @@ class VLM:
         dtype = getattr(torch, checkpoint.dtype)
         model = load_whole(AutoModelForImageTextToText, source, dtype=dtype, **revision, **where)
         processor = AutoProcessor.from_pretrained(source, **revision)
-        what, pinned, *_ = checkpoint.model.identity().values()  # id and commit, or folder and content
-        vlm = cls(model, processor, checkpoint.layer, f"{what}@{pinned}", checkpoint.layers)
+        known = checkpoint.model.identity()
+        name = f"{checkpoint.model.id}@{known.get('content') or known['commit']}"
+        vlm = cls(model, processor, checkpoint.layer, name, checkpoint.layers)
         vlm._check_that_steering_acts(checkpoint.layer)
         return vlm
 

@@ -5,7 +5,7 @@ Everything else in the project is the same for both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -22,7 +22,7 @@ from lib.scenes.judges import SceneGenerator, SceneReader, SceneSegmenter
 from lib.scenes.sampling import Mix
 from lib.scenes.truth import Truth
 from lib.store import read
-from lib.vlm import VLM, Question
+from lib.vlm import VLM
 
 NONE_SKIPPED = pd.DataFrame(columns=["name", "reason"])
 
@@ -109,10 +109,7 @@ class PhotoWorld:
         """The language model itself reads explanations, as in the paper (section 5.1); its answers are kept."""
         from lib.judges.reader import LanguageModelReader
 
-        def ask(prompts: Sequence[str], max_new_tokens: int) -> list[str]:
-            return self._language_model().answer([Question((), prompt) for prompt in prompts], max_new_tokens)
-
-        return LanguageModelReader(self._profile.subject.checkpoint, self._folder / "answers", ask)
+        return LanguageModelReader(self._profile.subject.checkpoint, self._folder / "answers", self._language_model)
 
     def segmenter(self, images: Photographs, first_only: bool = False) -> Segmenter:
         """Grounding DINO and SAM 2; or SAM 3 alone, where the profile names no detector."""

@@ -471,3 +471,14 @@ def test_what_is_published_is_found_offline(tmp_path: Path):
         },
         "same": True,
     }
+
+
+@pytest.mark.parametrize("name", ["gemma3", "internvl"])
+def test_a_configuration_that_leaves_layers_out_is_refused(tmp_path, name):
+    FAMILIES[name].build(tmp_path)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    config["vision_config"]["num_hidden_layers"] -= 1
+    path.write_text(json.dumps(config))
+    with pytest.raises(Damaged, match="layers that its config.json leaves out: .*vis"):
+        load(tmp_path)

@@ -168,10 +168,10 @@ FIRST = {
     "subject.dtype": "dictionary", "subject.batch": "dictionary", "seed": "dictionary",
     "images.train": "dictionary", "images.cooccurrence": "dictionary", "images.closeup": "dictionary",
     "images.wallpaper": "dictionary", "images.empty": "dictionary",
-    "images.explain": "both sets", "images.sizes": "shown",  # the held-out stretch begins where the other ends
+    "images.explain": "both sets",  # the held-out stretch begins where the other ends
     "images.evaluate": "held_out", "score.negatives": "held_out",
     "explain.batch": "explained", "explain.max_new_tokens": "explained",
-    "explain.steering": "choice", "explain.validation": "choice", "explain.test": "choice",
+    "explain.steering": "choice", "explain.validation": "choice",
     "explain.min_images": "choice",
     "explain.k": "choice", "score.clip": "scores", "score.synthetic_images": "scores",
 }  # fmt: skip
@@ -210,30 +210,23 @@ def test_a_setting_changes_the_stage_that_reads_it_and_all_after(key):
     assert changed == after[FIRST[key]] | ({"scores"} if key == "explain.k" else set())
 
 
-@pytest.mark.parametrize(
-    "key",
-    ["subject.name", "subject.published", "jobs", "hardware.tflops", "score.sentences", "study.latents", "study.k"],
-)
-def test_what_only_names_or_plans_changes_no_stage(key):
+HARMLESS = {
+    "subject.name": "x", "subject.published": None, "jobs": 1, "hardware.tflops": 3.0, "study.latents": 5,
+    "study.k": [2], "score.sentences": "data/models/clip-judge", "explain.test": 7, "sae.checkpoint": 9,
+    "images.sizes": [60, 90, 200],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", HARMLESS)
+def test_what_only_names_plans_or_asks_for_more_of_the_same_changes_no_stage(key):
     profile = load("smoke")
-    new = {"subject.name": "x", "subject.published": None, "jobs": 1, "hardware.tflops": 3.0,
-           "score.sentences": "data/models/clip-judge", "study.latents": 5, "study.k": [2]}[key]  # fmt: skip
-    own, other = (stages_of(Run(p)) for p in (profile, profile.variant({key: new})))
+    own, other = (stages_of(Run(p)) for p in (profile, profile.variant({key: HARMLESS[key]})))
     assert all(own[name].folder == other[name].folder for name in ORDER)
 
 
 def test_every_setting_is_accounted_for():
     """A new setting must be put into one of the two lists above, or belong to photographs alone."""
-    nothing = {
-        "name",
-        "changes",
-        "subject.name",
-        "subject.published",
-        "jobs",
-        "explainers",
-        "variants",
-        "score.sentences",
-    }
+    nothing = {"name", "changes", "explainers", "variants", *HARMLESS}
     photographs = {"images.source", "images.train_split", "images.split", "images.configuration", "score.detector",
                    "score.segmenter", "score.sam2_config", "score.sam2_overrides", "score.generator", "score.steps",
                    "score.guidance", "score.size", "score.without_t5", "explain.hybrid"}  # fmt: skip
@@ -294,6 +287,10 @@ def test_plain_values():
     assert plain(Thing(1)) == plain(Thing(1, where="there")) == {"is": "Thing", "a": 1, "b": [1.0]}
     assert plain(np.arange(3)) != plain(np.arange(4)) and plain(np.arange(3)) == plain(np.arange(3))
     assert plain({"x": {2, 1}}) == {"x": [1, 2]} and digest([1]) != digest([1.0])
+    red, blue = (Image.new("P", (2, 2)) for _ in range(2))
+    red.putpalette([255, 0, 0])
+    blue.putpalette([0, 0, 255])
+    assert plain(red) != plain(blue)  # a palette's indices are the same
     with pytest.raises(TypeError, match="nobody knows what a object depends on"):
         plain(object())
 
@@ -305,3 +302,23 @@ def test_differences_say_what_changed():
         "recipe.k: 8, now 16", "lib.a edited", "lib.b no longer used", "lib.c new", 'packages.torch: "1", now "2"',
     ]  # fmt: skip
     assert differences(old, old) == []
+
+
+def test_results_of_a_processor_and_of_a_gpu_do_not_mix(monkeypatch):
+    before = Run(load("smoke")).scores.folder
+    monkeypatch.setattr("lib.device.DEVICE", "cuda")
+    assert Run(load("smoke")).scores.folder != before
+
+
+def test_a_dictionary_that_is_named_by_its_file_counts_with_the_config_beside_it(tmp_path):
+    (tmp_path / "ae.pt").write_text("weights")
+    before = plain(Asset(str(tmp_path / "ae.pt")))
+    (tmp_path / "config.json").write_text("{}")
+    assert plain(Asset(str(tmp_path / "ae.pt"))) != before
+
+
+def test_a_model_under_another_path_is_the_same_model(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    assert plain(Asset(str(tmp_path / "a"))) == plain(Asset(str(tmp_path / "b")))

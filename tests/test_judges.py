@@ -6,6 +6,7 @@ import random
 import shutil
 import warnings
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -90,7 +91,9 @@ MODEL = Checkpoint(Asset("data/models/subject-a-small"), 0)
 
 
 def asking(ask, folder, checkpoint=MODEL) -> LanguageModelReader:
-    return LanguageModelReader(checkpoint, folder, ask)
+    """A reader whose model is ``ask``, which takes prompts and the length of an answer."""
+    model = SimpleNamespace(answer=lambda questions, length: ask([q.prompt for q in questions], length))
+    return LanguageModelReader(checkpoint, folder, lambda: model)
 
 
 # Reader
@@ -537,7 +540,7 @@ def judges_of_photographs(dino, sam2, sam3_model, sd3, sentences, folder):
     """Each judge that is a model, and the files in which the model lies."""
     clip = Asset(shutil.copytree(ROOT / "data/models/clip-judge", folder / "clip"))
     checkpoint = Checkpoint(Asset(shutil.copytree(ROOT / MODEL.model, folder / "vlm")), 0)
-    reader = LanguageModelReader(checkpoint, folder, Scripted(""))
+    reader = asking(Scripted(""), folder, checkpoint)
     dino, sam2_model, sam3_model, sd3, sentences = (
         Asset(shutil.copytree(model, folder / f"model-{i}"))
         for i, model in enumerate((dino, sam2[0], sam3_model, sd3, sentences))

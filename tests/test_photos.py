@@ -19,7 +19,7 @@ from lib.images import UnreadableImage, readable
 from lib.photos import decode, folders
 from lib.photos.decode import read
 from lib.photos.folders import Folder, folder
-from lib.photos.layout import refuse_mixed, split_files
+from lib.photos.layout import _glob, refuse_mixed, split_files
 from lib.photos.sets import Photographs, log, photo_sets
 from lib.photos.source import Hub, SourceUnavailable, hub, open_source
 
@@ -760,3 +760,30 @@ def test_names_are_relative_inside_the_project(tmp_path, monkeypatch):
     monkeypatch.setattr(folders, "ROOT", tmp_path)
     assert Folder((str(tmp_path / "data" / "a.jpg"), "/else/b.jpg")).name(0) == "data/a.jpg"
     assert Folder((str(tmp_path / "data" / "a.jpg"), "/else/b.jpg")).name(1) == "/else/b.jpg"
+
+
+def test_pictures_of_one_size_are_told_apart_by_their_time(tmp_path):
+    """Uncompressed pictures of one shape all have one size, whatever they show."""
+    for kind, colour in (("cats", "red"), ("dogs", "blue")):
+        for i in range(4):
+            path = tmp_path / kind / "train" / f"{i}.bmp"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8), colour).save(path)
+    one, other = (folder(tmp_path / kind / "train").identity() for kind in ("cats", "dogs"))
+    assert one != other
+    Image.new("RGB", (8, 8), "green").save(tmp_path / "cats/train/0.bmp")
+    assert folder(tmp_path / "cats/train").identity() != one
+
+
+@pytest.mark.parametrize(
+    ("pattern", "takes", "leaves"),
+    [
+        ("data/*.parquet", "data/a.parquet", "data/ood/a.parquet"),
+        ("**/test-*", "test-0", "test_ood-0"),
+        ("**/test-*", "a/b/test-0", "a/test-0/b"),
+        ("data/**", "data/ood/a.parquet", "other/a.parquet"),
+        ("a+b/x?.parquet", "a+b/x1.parquet", "aab/x1.parquet"),
+    ],
+)
+def test_patterns_of_a_card_are_read_as_its_library_reads_them(pattern, takes, leaves):
+    assert _glob(pattern).fullmatch(takes) and not _glob(pattern).fullmatch(leaves)

@@ -482,3 +482,13 @@ def test_explainers_see_one_set_and_scores_come_from_another():
     assert run.segmenter.images is run.sets["evaluate"]
     pixels = [{s.scene(i).pixels.tobytes() for i in range(len(s))} for s in (run.sets["explain"], run.sets["evaluate"])]
     assert not pixels[0] & pixels[1]
+
+
+def test_two_models_under_one_published_name_are_refused():
+    """The tables have a place for one."""
+    twice = {"variants": {"x": {"subject.layer": 4, "subject.published": "Gemma 3"}}}
+    with pytest.raises(ProfileError, match="two models are published as 'Gemma 3'"):
+        load("smoke", twice)
+    both = {"x": {"subject.layer": 4, "subject.published": "Y"}, "z": {"subject.layer": 5, "subject.published": "Y"}}
+    with pytest.raises(ProfileError, match="two models are published as 'Y'"):
+        load("smoke", {"variants": both})

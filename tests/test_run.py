@@ -21,7 +21,7 @@ def test_variants_share_what_they_do_not_change(run):
     later = run.changed("later layer")
     assert later.profile.subject.layer == 4 and later.figures == run.figures and not shared(run, later)
     assert shared(run, run.changed({"explain.max_new_tokens": 9})) == set(STAGES) - {"explained"}
-    assert shared(run, run.changed({"images.sizes": [30]})) == set(STAGES) - {"shown"}
+    assert shared(run, run.changed({"images.sizes": [30]})) == set(STAGES)
     assert shared(run, run.changed({"score.synthetic_images": 1})) == set(STAGES) - {"scores"}
 
 

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import nbformat
 import pandas as pd
 import pytest
+from PIL import Image
 
 from lib.figures import save_table
 from lib.profile import load
@@ -227,6 +228,8 @@ def kept(tmp_path):
     (tmp_path / "made.csv").write_text("1")
     (tmp_path / "used.csv").write_text("2")
     (tmp_path / "stage").mkdir()
+    (tmp_path / "stage" / "result").write_text("3")
+    write_json(tmp_path / "stage" / "cost.json", {"seconds": 1.5, "files": ["result"], "done": True})
     executed.write_text(GOOD)
     notes = (
         f"made\t{tmp_path}/made.csv\nused\t{tmp_path}/used.csv\nused\t{tmp_path}/made.csv\nstage\t{tmp_path}/stage\n"
@@ -236,7 +239,9 @@ def kept(tmp_path):
     return record, executed, now
 
 
-@pytest.mark.parametrize("name", ["03_a.ipynb", "made.csv", "used.csv", "stage", "03_a.json"])
+@pytest.mark.parametrize(
+    "name", ["03_a.ipynb", "made.csv", "used.csv", "stage", "stage/result", "stage/cost.json", "03_a.json"]
+)
 def test_what_is_deleted_is_made_again(kept, tmp_path, name):
     path = tmp_path / name
     shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -273,6 +278,25 @@ def test_files_are_noted_for_the_runner(tmp_path, monkeypatch):
         shutil.rmtree(folder)
     lines = (tmp_path / "made").read_text().splitlines()
     assert lines == ["made\tfigures/smoke+test/t.csv", "made\tfigures/smoke+test/t.md"]
+
+
+def test_pictures_of_a_variant_and_the_order_of_explainers_count_for_notebooks(tmp_path):
+    for place in ("own", "other"):
+        for n in range(12):
+            path = tmp_path / place / f"{n}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.new("RGB", (9, 9 + n)).save(path)
+    sizes = {"images.train": 4, "images.explain": 4, "images.evaluate": 3, "images.sizes": [2], "sae.batch": 64}
+    sizes["explain.min_images"] = 1
+    judges = {f"score.{judge}": "data/models/clip-judge" for judge in ("segmenter", "generator")}
+    variants = {"v": {"images.source": str(tmp_path / "other"), "subject.published": None}}
+    settings = {**sizes, **judges, "images.source": str(tmp_path / "own"), "variants": variants}
+    before = freshness.material(load("smoke", settings))
+    Image.new("RGB", (3, 3)).save(tmp_path / "other" / "more.png")
+    assert freshness.material(load("smoke", settings))["pictures"] != before["pictures"]
+    turned = dict(reversed(load("smoke").explainers.items()))
+    orders = [freshness.material(load("smoke", {"explainers": e}))["order"] for e in (load("smoke").explainers, turned)]
+    assert json.dumps(orders[0]) != json.dumps(orders[1])
 
 
 # -- real runs, of small notebooks -----------------------------------------------------------------

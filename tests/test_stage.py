@@ -142,3 +142,65 @@ def test_explanations_are_made_once_in_any_order_and_only_what_is_missing(home, 
         stage.table(run.variation(TOP_K.masks), [1])
     with pytest.raises(MissingStage):
         stage.table(variation, [1, 9])
+
+
+@dataclass(frozen=True)
+class Breakfast(Stage):
+    title, notebook = "breakfast", "03"
+
+    @property
+    def files(self):
+        return ["egg.json", "tea.json"]
+
+    def make(self) -> None:
+        if not self.made:
+            with self.making():
+                for name in self.files:
+                    write_json(self.path(name), name)
+
+
+@pytest.mark.parametrize("lost", ["egg.json", "tea.json", "cost.json"])
+def test_a_stage_of_which_any_file_is_lost_is_made_again(home, lost):
+    breakfast = Breakfast(home)
+    breakfast.make()
+    assert breakfast.made
+    breakfast.path(lost).unlink()
+    assert not breakfast.made
+    breakfast.make()
+    assert breakfast.made and breakfast.read("tea.json") == "tea.json"
+
+
+def test_a_stage_that_is_killed_half_way_is_unfinished_whatever_was_there_before(home):
+    toast = Toast(home, 2)
+    toast.make()
+    with pytest.raises(KeyboardInterrupt), toast.making():
+        raise KeyboardInterrupt
+    assert not toast.made
+    toast.make()
+    assert toast.made
+
+
+def test_every_file_that_a_stage_makes_is_one_that_it_asks_for(home, tiny_vlm, tiny_sae, monkeypatch):
+    """What is not asked for could be lost, or damaged and removed, and never come back."""
+    settings = {"images.explain": 30, "images.evaluate": 30, "images.train": 30, "images.sizes": [10], "sae.batch": 256}
+    run = Run(load("smoke", settings))
+    run._home = home
+    monkeypatch.setattr(Dictionary, "sae", tiny_sae)
+    for stage in (run.shown, run.held_out):
+        stage.make(tiny_vlm)
+        assert {p.name for p in stage.folder.iterdir()} - {"stage.json", "cost.json"} == set(stage.files)
+        stage.path("negatives.npy").unlink()
+        stage.make(tiny_vlm)
+        assert stage.made
+
+
+def test_a_dictionary_whose_report_is_lost_is_measured_again_and_not_trained(home, tiny_vlm, monkeypatch):
+    settings = {"images.explain": 30, "images.train": 30, "images.sizes": [10], "sae.latents": 32, "sae.batch": 256}
+    run = Run(load("smoke", settings))
+    run._home = home
+    run.dictionary.make(tiny_vlm)
+    before = read(run.dictionary.path("report.json"))
+    run.dictionary.path("report.json").unlink()
+    monkeypatch.setattr("lib.dictionary.train_sae", lambda *_: pytest.fail("it is there"))
+    run.dictionary.make(tiny_vlm)
+    assert read(run.dictionary.path("report.json")) == before

@@ -1,9 +1,14 @@
 """A fresh run is compared with what is committed: bytes, rounding, intervals, verdicts."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pandas as pd
 import pytest
 
+from lib.running import verify
 from lib.running.verify import compare, compare_all, report, verdicts
+from lib.settings import ProfileError
 
 
 def table(path, **changes):
@@ -48,3 +53,49 @@ def test_changed_verdicts_are_listed(tmp_path):
     changed = verdicts(tmp_path / "a", tmp_path / "b")
     assert changed == ["Two. committed: holds; now: does not hold"]
     assert "- Two. committed" in report(compare_all(tmp_path / "a", tmp_path / "b"), changed)
+
+
+def test_an_infinite_number_is_not_within_rounding(tmp_path):
+    a = table(tmp_path / "a" / "t.csv")
+    for path, values in {"b": [np.inf, 2.0], "c": [-np.inf, 2.0]}.items():
+        b = table(tmp_path / path / "t.csv", estimate=values)
+        assert compare(a, b).kind == compare(b, a).kind == "other" and compare(b, b).kind == "equal"
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A small project whose runs write one number; returns what was run, and where."""
+    for name in ("lib/a.py", "notebooks/00_x.ipynb", "data/d", "data/runs/old", "environment.yml", "README.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    claims = {"claim": ["One."], "verdict": ["holds"]}
+    (tmp_path / "figures/desk").mkdir(parents=True)
+    pd.DataFrame(claims).to_csv(tmp_path / "figures/desk/claims_short.csv", index=False)
+    table(tmp_path / "figures/desk/t.csv")
+    monkeypatch.setattr(verify, "ROOT", tmp_path)
+    monkeypatch.setattr(verify, "COPY", tmp_path / "data/runs/verify")
+    ran = []
+
+    def run(command, cwd, **more):
+        if command[0] == "git":
+            return SimpleNamespace(returncode=1, stdout="")
+        ran.append((command[-1], sorted(p.name for p in (cwd / "lib").iterdir()), (cwd / "figures").exists()))
+        table(cwd / "figures/desk/t.csv", estimate=[0.5, 2.1])
+        pd.DataFrame(claims).to_csv(cwd / "figures/desk/claims_short.csv", index=False)
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(verify.subprocess, "run", run)
+    return tmp_path, ran
+
+
+def test_a_fresh_run_is_that_of_the_profile_and_starts_from_nothing_every_time(project, capsys):
+    folder, ran = project
+    for _ in range(2):
+        assert verify.main_verify(SimpleNamespace(label="desk")) == 0
+        (folder / "lib/a.py").unlink(missing_ok=True)
+        (folder / "lib/b.py").write_text("")
+    assert ran == [("desk", ["a.py"], False), ("desk", ["b.py"], False)]
+    out = capsys.readouterr().out
+    assert out.count("1 equal to the byte, 1 with other numbers") == 2 and "All verdicts are the same" in out
+    with pytest.raises(ProfileError, match="no figures of profile smoke are committed"):
+        verify.main_verify(SimpleNamespace(label="smoke"))

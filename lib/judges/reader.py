@@ -8,16 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from filelock import FileLock
 from tqdm import tqdm
 
 from lib import identity
 from lib.store import Damaged, read, short, write_json
-
-if TYPE_CHECKING:
-    from lib.vlm import Checkpoint
+from lib.vlm import VLM, Checkpoint, Question
 
 BATCH = 32  # texts asked about in one call, and lost at the most if the run is killed
 PHRASES = 5  # at the most, for one text
@@ -84,12 +81,16 @@ class LanguageModelReader:
     ----------
     checkpoint : the model that answers.
     folder : where answers are kept, below a folder that is named by the model and this code.
-    ask : answers prompts: ``ask(prompts, max_new_tokens)`` returns as many raw completions.
+    load : gives the model, when it is first needed.
     """
 
     checkpoint: Checkpoint
     folder: Path = field(metadata=identity.NOT_PART, compare=False)
-    ask: Callable[[Sequence[str], int], list[str]] = field(metadata=identity.NOT_PART, compare=False, repr=False)
+    load: Callable[[], VLM] = field(metadata=identity.NOT_PART, compare=False, repr=False)
+
+    def ask(self, prompts: Sequence[str], max_new_tokens: int) -> list[str]:
+        """The raw completions of prompts without pictures, one for each."""
+        return self.load().answer([Question((), prompt) for prompt in prompts], max_new_tokens)
 
     @cached_property
     def answers(self) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -69,8 +68,15 @@ def _by_card(listing: Sequence[str], card: Sequence[dict[str, Any]], split: str 
         patterns = wanted.get(split, ())
         patterns = [patterns] if isinstance(patterns, str) else patterns
         full = [str(PurePosixPath(part.get("data_dir") or ".", pattern)) for pattern in patterns]
-        out[str(part["config_name"])] = [name for name in listing if any(fnmatchcase(name, p) for p in full)]
+        out[str(part["config_name"])] = [name for name in listing if any(_glob(p).fullmatch(name) for p in full)]
     return out
+
+
+def _glob(pattern: str) -> re.Pattern[str]:
+    """A pattern of a card as ``datasets`` reads it: a star stays in its folder, two of them do not."""
+    signs = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    parts = re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
+    return re.compile("".join(signs.get(part, re.escape(part)) for part in parts))
 
 
 def _by_name(listing: Sequence[str], split: str | None) -> dict[str, list[str]]:

@@ -16,6 +16,7 @@ from lib import identity
 from lib.contents import file_digest
 from lib.hub import Asset
 from lib.profile import Profile
+from lib.stage import lost
 from lib.store import ROOT, Damaged, read, short, write_json
 
 NEVER = "has not been run"
@@ -59,10 +60,13 @@ def material(profile: Profile) -> dict[str, Any]:
     settings = {k: _texts(v) for k, v in profile.as_dict().items() if k not in ("hardware", "jobs")}
     assets = {asset for p in profile.views.values() for asset in _assets(p.as_dict()) if asset != p.images.source}
     found = {"settings": identity.plain(settings), "models": {str(asset): asset.identity() for asset in sorted(assets)}}
-    if profile.images.source != "scenes":
+    # JSON keeps no order of names, but tables do: the smallest explainer comes first.
+    found["order"] = {key: list(settings[key]) for key in ("explainers", "variants")}
+    away = {name: view for name, view in profile.views.items() if view.images.source != "scenes"}
+    if away:
         from lib.run import Run  # imports torch
 
-        found["pictures"] = identity.plain(Run(profile).sets)
+        found["pictures"] = {name: identity.plain(Run(view).sets) for name, view in away.items()}
     return found
 
 
@@ -113,7 +117,7 @@ def reasons(record: Path, executed: Path, now: dict[str, Any]) -> list[str]:
             found = _content(name)
             if found != before:
                 lines.append(f"{name} {'is gone' if found is None else 'has changed'}")
-    return lines + [f"{name} is gone" for name in was["stages"] if not (ROOT / name).is_dir()]
+    return lines + [f"{name}/{file} is gone" for name in was["stages"] for file in lost(ROOT / name)]
 
 
 def _content(name: str) -> str | None:

@@ -56,8 +56,9 @@ def compare(committed: Path, fresh: Path) -> Comparison:
     if not a.drop(columns=numbers).equals(b.drop(columns=numbers)):
         return Comparison(name, "shape", rows=len(a))
     x, y = a[numbers].to_numpy(float), b[numbers].to_numpy(float)
-    gap = np.nan_to_num(np.abs(x - y) / np.maximum(np.abs(x), 1.0), nan=0.0)
-    gap[np.isnan(x) != np.isnan(y)] = np.inf
+    with np.errstate(invalid="ignore"):  # infinite numbers are compared below
+        gap = np.nan_to_num(np.abs(x - y) / np.maximum(np.abs(x), 1.0), nan=0.0)
+    gap[(np.isnan(x) != np.isnan(y)) | (np.isinf(x) & (x != y)) | (np.isinf(y) & (x != y))] = np.inf
     largest = float(gap.max(initial=0.0))
     outside = 0
     if {"estimate", "low", "high"} <= set(numbers):
@@ -143,10 +144,12 @@ def main_verify(profile: Profile) -> int:
     if not any(committed.iterdir()):
         raise ProfileError(f"verify: no figures of profile {name} are committed; those of desk are")
     skip = shutil.ignore_patterns("runs", "__pycache__", ".*")
-    for name in ("lib", "notebooks", "data"):
-        shutil.copytree(ROOT / name, copy / name, ignore=skip, dirs_exist_ok=True)
-    for name in ("environment.yml", "README.md"):
-        shutil.copy(ROOT / name, copy)
+    for part in ("lib", "notebooks"):
+        shutil.rmtree(copy / part, ignore_errors=True)  # what a former one had more of must not take part
+    for part in ("lib", "notebooks", "data"):
+        shutil.copytree(ROOT / part, copy / part, ignore=skip, dirs_exist_ok=True)
+    for part in ("environment.yml", "README.md"):
+        shutil.copy(ROOT / part, copy)
     print(f"Running profile {name} from nothing in {short(copy)}; killed, it goes on where it was.", flush=True)
     done = subprocess.run(
         [sys.executable, "-m", "lib", "--profile", name], cwd=copy, env={**os.environ, "PYTHONPATH": str(copy)}
@@ -155,5 +158,6 @@ def main_verify(profile: Profile) -> int:
         return done.returncode
     fresh = copy / "figures" / name
     found, changed = compare_all(committed, fresh), verdicts(committed, fresh)
+    shutil.rmtree(copy)  # the next one starts from nothing, too
     print(f"\n{report(found, changed)}")
     return 1 if changed or any(c.kind == "missing" for c in found) else 0
