@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `stoppable`: Ctrl-C during imports is no traceback
+
 import argparse
+import errno
+import os
 import re
 import sys
 import time
@@ -10,7 +17,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from lib import settings
-from lib.running.process import Stopped, alone, cores, stoppable
+from lib.running.process import Stopped, alone, cores, need_folder, stoppable
 from lib.settings import ProfileError
 from lib.store import ROOT, RUNS, Damaged, short, write_text
 
@@ -35,7 +42,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--in-place", action="store_true")
     parser.add_argument("--force", action="store_true")
     parser.add_argument("--from-scratch", action="store_true")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    given = [name for name, value in vars(options).items() if value and name not in ("profile", "settings")]
+    if {"word", "plan", "status"} & set(given) and len(given) > 1:
+        parser.error("verify, --plan and --status run alone, with --profile and --set at the most")
+    if options.word and options.settings:
+        parser.error("verify compares with what is committed, which is made without --set")
+    return options
 
 
 def overrides(given: list[str]) -> dict[str, Any]:
@@ -91,6 +104,7 @@ def measured(results: list[Done], profile: Profile, minutes: float) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Run what the command line asks for; returns the exit code."""
     options = parse(sys.argv[1:] if arguments is None else arguments)
+    os.environ.setdefault(settings.CALLER, os.getcwd())  # kernels stand elsewhere
     try:
         with stoppable():
             return answer(options)
@@ -98,7 +112,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"\nrun_all.sh: stopped{''.join(getattr(stopped, '__notes__', ()))}", file=sys.stderr)
         return stopped.exit_code
     except (ProfileError, OSError, Damaged) as error:
-        print(f"run_all.sh: {error}", file=sys.stderr)
+        full = ". Free some space, and run again" if getattr(error, "errno", None) == errno.ENOSPC else ""
+        print(f"run_all.sh: {error}{full}", file=sys.stderr)
         return 2
 
 
@@ -128,6 +143,7 @@ def answer(options: argparse.Namespace) -> int:
         from lib.running.status import main_status
 
         return main_status(profile)
+    need_folder(ROOT / "figures")
     with alone(RUNS / profile.name):
         if options.from_scratch:
             from lib.desk.build import build_all

@@ -115,7 +115,10 @@ class Dictionary(Stage):
     @cached_property
     def report(self) -> dict[str, Any]:
         """Quality on held-out activations, the residual stream's mean norm, and the training log."""
-        return self.read("report.json")
+        found = self.read("report.json")
+        if not isinstance(found, dict) or not {"fvu", "norm", "log"} <= set(found):
+            raise Damaged(f"{short(self.path('report.json'))} is no report of a dictionary. Remove it and run again")
+        return found
 
 
 def geometric_median(x: Tensor, steps: int = 30) -> Tensor:

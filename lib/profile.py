@@ -12,10 +12,11 @@ from lib.dictionary import Recipe
 from lib.evidence import KEEP
 from lib.hub import Asset
 from lib.identity import digest
-from lib.ranges import Count, Distinct, Positive, Range, Seed, Share, Some, Weight
-from lib.settings import GIVEN, ProfileError, names, nearest
+from lib.ranges import MOST, Count, Distinct, Positive, Range, Seed, Share, Some, Weight
+from lib.settings import GIVEN, ProfileError, nearest
 from lib.vlm import Checkpoint
 
+Several = Annotated[int, Range(2, MOST)]  # latents that can swap their directions
 Shown = Annotated[int, Range(1, KEEP)]  # top images shown: not more than are kept
 
 
@@ -83,7 +84,7 @@ class ExplainConfig:
     """
 
     validation: Some
-    test: Some
+    test: Several
     steering: Annotated[tuple[Positive, ...], Distinct()]
     hybrid: Annotated[tuple[Positive, ...], Distinct()]
     min_images: Some = 10
@@ -138,7 +139,7 @@ class StudyConfig:
     worlds : doses for which a dictionary of their own is trained, too.
     """
 
-    latents: Some
+    latents: Several
     k: Annotated[tuple[Shown, ...], Distinct()]
     doses: Annotated[tuple[Share, ...], Distinct()] = (0, 1)
     dose_images: Some = 1000
@@ -196,7 +197,7 @@ class Profile:
     def __post_init__(self) -> None:
         """Refuse settings that do not go together."""
         subject, i, e, d = self.subject, self.images, self.explain, self.sae
-        faults, trained = [], d.pretrained is None
+        faults, trained, drawn = [], d.pretrained is None, i.source == "scenes"
         if trained and not i.train:
             faults.append("images.train is 0, and must be at least 1, unless sae.pretrained names a dictionary")
         layers, patches = subject.model.encoder or (1000, 128**2)  # nobody knows yet: more than any has
@@ -210,6 +211,13 @@ class Profile:
                 ("images.closeup + wallpaper + empty", round(i.closeup + i.wallpaper + i.empty, 9), 1, "all images"),
                 ("sae.batch", d.batch * trained, i.train * patches, f"patches of {i.train} training images"),
                 ("subject.layer", subject.layer * (not subject.layers), layers - 1, "the encoder's last layer"),
+                ("explain.min_images", e.min_images * drawn, self.study.dose_images, "study.dose_images"),
+                (
+                    "sae.batch",
+                    d.batch * drawn,
+                    2 * self.study.dose_images * patches,
+                    "patches of study.dose_images, twice",
+                ),
             )
             if value > most
         ]
@@ -223,11 +231,6 @@ class Profile:
     def label(self) -> str:
         """Name of the figures folder: results with overrides never replace those without."""
         return f"{self.name}+{self.changes}" if self.changes else self.name
-
-    @property
-    def shipped(self) -> bool:
-        """Whether this is a profile of ``lib/profiles`` as it stands there, without overrides."""
-        return self.label in names()
 
     @cached_property
     def views(self) -> dict[str, Profile]:

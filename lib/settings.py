@@ -135,7 +135,12 @@ def _fault(node: yaml.Node, above: tuple[yaml.Node, ...], seen: set[yaml.Node]) 
     """What YAML lets pass though nobody means it; empty if there is nothing."""
     if node in above:
         return f"line {node.start_mark.line + 1}: a value that contains itself"
-    if node in seen or isinstance(node, yaml.ScalarNode):
+    if isinstance(node, yaml.ScalarNode):
+        odd = node.style is None and re.fullmatch(r"[-+]?(0[0-9_]+|[0-9][0-9_]*(:[0-9.]+)+)", node.value)
+        return (
+            f"{node.value}: YAML reads that as octal or as minutes; write the number itself, or quote it" if odd else ""
+        )
+    if node in seen:
         return ""
     seen.add(node)
     inside = node.value

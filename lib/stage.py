@@ -130,17 +130,14 @@ class Stage:
         return []
 
     def stale(self) -> list[str] | None:
-        """What changed since the latest results of this stage that are not these; None if there are none."""
-        others = sorted(
-            (p for p in self.home.folder.glob(f"{self.title}-*/{WHY}") if p.parent != self.folder),
-            key=lambda p: p.stat().st_mtime,
-        )
-        for path in reversed(others):
+        """What changed since those results of this stage that are nearest to these; None if there are none."""
+        changes = []
+        for path in self.home.folder.glob(f"{self.title}-*/{WHY}"):
             try:
-                return identity.differences(read(path), self.why)
+                changes.append(identity.differences(read(path), self.why))
             except Damaged:
                 continue
-        return None
+        return min((lines for lines in changes if lines), key=len, default=None)
 
 
 def _cost(folder: Path) -> dict[str, Any]:

@@ -107,6 +107,17 @@ def test_wrong_arguments_are_refused_before_anything_runs(arguments, message, ca
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["verify", "--only", "02"], ["verify", "--status"], ["--plan", "--status"], ["--status", "--force"]]
+    + [["verify", "--set", "sae.k=4"]],
+)
+def test_options_that_would_do_nothing_are_refused(arguments, capsys):
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert "verify" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("which", ["--only", "--from"])
 def test_unknown_notebook_is_refused(which, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("lib.__main__.RUNS", tmp_path)

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from lib import contents, methods
 from lib.flops import Shape
@@ -197,8 +198,13 @@ def test_a_name_without_an_owner_is_nothing_on_the_hub(machine):
 
 
 def test_a_folder_of_images_that_is_there(machine, tmp_path):
-    made = paper({"images.source": str(tmp_path)})
+    for i in range(12):
+        Image.new("RGB", (9, 9 + i)).save(tmp_path / f"{i}.png")
+    sizes = {"images.train": 4, "images.explain": 4, "images.evaluate": 3, "images.sizes": [2], "explain.min_images": 1}
+    made = paper({"images.source": str(tmp_path), **sizes})
     assert not report.problems(made) and all(a.kind == "model" for a in downloads(made))
+    (more,) = report.problems(paper({"images.source": str(tmp_path), **sizes, "images.evaluate": 9}))
+    assert "12 pictures, but 17 are asked for; lower images.train (4)" in more.what  # said before anything is loaded
 
 
 def test_errors_of_the_hub_are_told_apart(monkeypatch):

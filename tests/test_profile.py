@@ -13,9 +13,9 @@ from lib.dictionary import Recipe
 from lib.hub import Asset
 from lib.identity import digest
 from lib.notebook import open_run
-from lib.profile import ProfileError, keys, load, names
+from lib.profile import ProfileError, keys, load
 from lib.ranges import Choice, Distinct, Range
-from lib.settings import CALLER, PROFILES
+from lib.settings import CALLER, PROFILES, names
 from lib.store import MissingStage
 from lib.vlm import Checkpoint
 
@@ -51,7 +51,7 @@ def own(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", names())
 def test_shipped_profiles_load(name):
     profile = load(name)
-    assert profile.name == profile.label == name and profile.shipped
+    assert profile.name == profile.label == name
     assert list(profile.views) == ["", *profile.variants] and profile.views[""] == profile
     with pytest.raises(dataclasses.FrozenInstanceError):
         profile.seed = 3
@@ -78,7 +78,7 @@ def test_everything_that_names_a_model_or_a_data_set_is_an_asset():
 def test_overrides_reach_the_profile():
     assert load("smoke", {"sae.lr": "1e-3"}).sae.lr == 1e-3  # YAML reads this number as text
     profile = load("smoke", {"sae.latents": 64, "explain.steering": [1, 2.5], "subject.published": None})
-    assert profile.sae.latents == 64 and profile.explain.steering == (1.0, 2.5) and not profile.shipped
+    assert profile.sae.latents == 64 and profile.explain.steering == (1.0, 2.5)
     assert profile.label.startswith("smoke+") and load("smoke").label == "smoke"
     assert "sae.latents" in keys() and "seed" in keys() and not {"name", "changes"} & {*keys()}
 
@@ -160,7 +160,7 @@ def test_no_key_takes_a_value_of_another_kind():
         ("explain.k", 0, "explain.k is 0, and must be at least 1 and at most 10"),
         ("explain.k", 11, "explain.k is 11, and must be at least 1 and at most 10"),
         ("explain.validation", 0, "explain.validation is 0, and must be at least 1"),
-        ("explain.test", 0, "explain.test is 0, and must be at least 1"),
+        ("explain.test", 1, "explain.test is 1, and must be at least 2"),
         ("explain.steering", [], "explain.steering is [], and must be at least 1, none of them twice"),
         ("explain.steering", [1, 0], "explain.steering is 0, and must be above 0"),
         ("explain.hybrid", [-0.5], "explain.hybrid is -0.5, and must be above 0"),
@@ -426,10 +426,9 @@ def test_no_two_files_share_a_folder_of_results(project, tmp_path):
 
 def test_an_own_desk_is_not_the_shipped_one(project):
     put(project / "desk.yaml")
-    assert load("desk").shipped and load("lib/profiles/desk.yaml").shipped and load("desk").name == "desk"
-    assert not load("desk", {"seed": 1}).shipped and not load(str(project / "desk.yaml")).shipped
+    assert load("desk").label == load("lib/profiles/desk.yaml").label == "desk"
+    assert load("desk", {"seed": 1}).label != "desk" != load(str(project / "desk.yaml")).label
     put(project / "mine.yaml")
-    assert not load("mine.yaml").shipped
 
 
 @pytest.mark.parametrize("stem", ["a b", "a+b", "desk@123456", "-x", ".x", "a" * 65, "a'b", "a\nb", "$(x)", "a|b"])
@@ -492,3 +491,15 @@ def test_two_models_under_one_published_name_are_refused():
     both = {"x": {"subject.layer": 4, "subject.published": "Y"}, "z": {"subject.layer": 5, "subject.published": "Y"}}
     with pytest.raises(ProfileError, match="two models are published as 'Y'"):
         load("smoke", {"variants": both})
+
+
+@pytest.mark.parametrize("value", ["010", "1:30", "-07", "190:20:30"])
+def test_what_only_yaml_takes_for_another_number_is_refused(value):
+    with pytest.raises(ProfileError, match="YAML reads that as octal or as minutes"):
+        settings.parse(f"a: {value}", "a profile")
+    assert settings.parse(f"a: '{value}'\nb: 0.5\nc: 10", "a profile") == {"a": value, "b": 0.5, "c": 10}
+
+
+def test_studies_that_would_fail_an_hour_later_are_refused_at_once():
+    with pytest.raises(ProfileError, match="explain.min_images is 10, and must be at most 5 .study.dose_images"):
+        load("smoke", {"study.dose_images": 5})

@@ -50,11 +50,11 @@ def test_photographs_leave_out_what_needs_the_truth():
 PARAMETERS = nbformat.v4.new_code_cell("profile = ''\noverrides = {}", metadata={"tags": ["parameters"]})
 
 
-def put(folder: Path, name: str, *cells: str, kind: str | None = "study") -> Path:
-    """A small notebook."""
+def put(folder: Path, name: str, *cells: str, kind: str | None = "study", of: str | None = None) -> Path:
+    """A small notebook, or a copy ``of`` another."""
     book = nbformat.v4.new_notebook(cells=[PARAMETERS, *map(nbformat.v4.new_code_cell, cells)])
     if kind:
-        book.metadata["companion"] = {"kind": kind}
+        book.metadata["companion"] = {"kind": kind, "name": of or name}
     folder.mkdir(parents=True, exist_ok=True)
     nbformat.write(book, folder / f"{name}.ipynb")
     return folder / f"{name}.ipynb"
@@ -70,14 +70,15 @@ def shelf(tmp_path, monkeypatch):
 
 def test_a_copy_and_ones_own_notebooks_are_left_out_with_a_line_each(shelf):
     put(shelf, "03_evidence")
-    put(shelf, "03_evidence-Copy1")
+    put(shelf, "03_evidence-Copy1", of="03_evidence")
+    put(shelf, "03_a", of="03_evidence")
     put(shelf, "03_a_notebook_of_mine", kind=None)
     put(shelf, "20_scratch", kind=None)
     put(shelf, "21_scratch", kind="something")
     put(shelf, "untitled", kind=None)
     found, broken, left_out = survey()
-    assert found == {"03": shelf / "03_evidence.ipynb"} and not broken and len(left_out) == 4
-    for name in ("03_evidence-Copy1", "03_a_notebook_of_mine", "20_scratch", "21_scratch"):
+    assert found == {"03": shelf / "03_evidence.ipynb"} and not broken and len(left_out) == 5
+    for name in ("03_evidence-Copy1", "03_a", "03_a_notebook_of_mine", "20_scratch", "21_scratch"):
         assert sum(line.startswith(f"{name}.ipynb") for line in left_out) == 1
 
 
@@ -101,7 +102,7 @@ BROKEN = {
 @pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
 def test_a_broken_notebook_is_named_and_no_copy_replaces_it(shelf, text):
     put(shelf, "02_sae")
-    put(shelf, "03_evidence_mine")
+    put(shelf, "03_evidence_mine", of="03_evidence")
     (shelf / "03_evidence.ipynb").write_text(text)
     found, broken, left_out = survey()
     assert list(found) == ["02"] and list(broken) == ["03"] and len(left_out) == 1

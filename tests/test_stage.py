@@ -204,3 +204,20 @@ def test_a_dictionary_whose_report_is_lost_is_measured_again_and_not_trained(hom
     monkeypatch.setattr("lib.dictionary.train_sae", lambda *_: pytest.fail("it is there"))
     run.dictionary.make(tiny_vlm)
     assert read(run.dictionary.path("report.json")) == before
+
+
+def test_what_changed_is_told_from_the_nearest_results(home):
+    for slices, bread in ((1, ("rye",)), (2, ("rye", "wheat"))):
+        Toast(home, slices, bread).make()
+    assert Toast(home, 2, ("rye",)).stale() in (["slices: 1, now 2"], ['bread: ["rye", "wheat"], now ["rye"]'])
+    assert Toast(home, 9, ("rye",)).stale() == ["slices: 1, now 9"]
+
+
+@pytest.mark.parametrize("text", ["null", "[]", "3", '{"fvu": 0.1}'])
+def test_a_report_that_is_none_is_damaged(home, text):
+    run = Run(load("smoke"))
+    run._home = home
+    run.dictionary.folder.mkdir(parents=True)
+    run.dictionary.path("report.json").write_text(text)
+    with pytest.raises(Damaged, match="report.json is no report of a dictionary. Remove it"):
+        _ = run.dictionary.report

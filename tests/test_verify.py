@@ -21,13 +21,13 @@ def table(path, **changes):
 @pytest.mark.parametrize(
     ("changes", "kind", "outside"),
     [
-        ({}, "equal", 0),
-        ({"estimate": [0.5001, 2.0]}, "rounding", 0),
-        ({"estimate": [0.55, 2.0]}, "other", 0),
-        ({"estimate": [0.7, 9.0]}, "other", 2),
-        ({"what": ["a", "c"]}, "shape", 0),
-        ({"more": [1, 2]}, "shape", 0),
-        ({"estimate": [0.5, None]}, "other", 0),
+        ({}, "equal", "-"),
+        ({"estimate": [0.5001, 2.0]}, "rounding", "0 of 2"),
+        ({"estimate": [0.55, 2.0]}, "other", "0 of 2"),
+        ({"estimate": [0.7, 9.0]}, "other", "2 of 2"),
+        ({"what": ["a", "c"]}, "shape", "-"),
+        ({"more": [1, 2]}, "shape", "-"),
+        ({"estimate": [0.5, None]}, "other", "0 of 2"),
     ],
 )
 def test_tables_are_told_apart_by_what_matters(tmp_path, changes, kind, outside):
@@ -99,3 +99,11 @@ def test_a_fresh_run_is_that_of_the_profile_and_starts_from_nothing_every_time(p
     assert out.count("1 equal to the byte, 1 with other numbers") == 2 and "All verdicts are the same" in out
     with pytest.raises(ProfileError, match="no figures of profile smoke are committed"):
         verify.main_verify(SimpleNamespace(label="smoke"))
+
+
+def test_intervals_of_a_table_with_a_column_for_each_number_are_looked_at_too(tmp_path):
+    for name, iou in {"a": [0.2, 0.3], "b": [0.2, 0.9]}.items():
+        columns = {"method": ["x", "y"], "iou": iou, "iou_low": [0.1, 0.2], "iou_high": [0.3, 0.4], "n": [5, 5]}
+        (tmp_path / name).mkdir()
+        pd.DataFrame(columns).to_csv(tmp_path / name / "table1.csv", index=False)
+    assert compare(tmp_path / "a/table1.csv", tmp_path / "b/table1.csv").outside == "1 of 2"

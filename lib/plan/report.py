@@ -10,6 +10,7 @@ from lib.plan import machine
 from lib.plan.assets import NEARLY, Repository, downloads, named, role_of
 from lib.plan.hours import Cost, costs
 from lib.profile import Profile
+from lib.run import Run
 from lib.store import ROOT
 
 # -- what is missing -------------------------------------------------------------------------------
@@ -45,6 +46,12 @@ def _folders(profile: Profile) -> Iterator[Problem]:
         if asset.looks_local and asset.local is None:
             what = f"{role_of(key)}: there is no folder {place}"
             yield Problem(what, f"make it, or name another as {key} in the profile")
+    for view in profile.views.values():
+        if view.images.source != "scenes" and view.images.source.local:
+            try:
+                _ = Run(view).sets
+            except (ValueError, OSError) as error:
+                yield Problem(f"images: {error}", "change the profile's images, or put more pictures there")
 
 
 def _space(profile: Profile, wanted: list[Repository]) -> Iterator[Problem]:

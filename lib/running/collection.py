@@ -38,10 +38,10 @@ def opened(notebook: Path) -> nbformat.NotebookNode:
     return book
 
 
-def _ours(book: nbformat.NotebookNode) -> dict[str, str]:
-    """What a notebook says of itself, if it is one of the companion's."""
+def _ours(book: nbformat.NotebookNode, path: Path) -> dict[str, str]:
+    """What a notebook says of itself, if it is one of the companion's, and no copy of one under another name."""
     said = book.metadata.get("companion")
-    return said if isinstance(said, dict) and said.get("kind") in KINDS else {}
+    return said if isinstance(said, dict) and said.get("kind") in KINDS and said.get("name") == path.stem else {}
 
 
 def survey() -> tuple[dict[str, Path], dict[str, str], list[str]]:
@@ -55,24 +55,20 @@ def survey() -> tuple[dict[str, Path], dict[str, str], list[str]]:
     found: dict[str, Path] = {}
     broken: dict[str, str] = {}
     left_out = []
-    # A copy that "save as" makes has a longer name than what it was made from.
-    for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"), key=lambda p: (len(p.name), p.name)):
+    for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")):
         number = path.name[:2]
         try:
-            ours = _ours(opened(path))
+            ours = _ours(opened(path), path)
         except BrokenNotebook as error:
-            if number in found:
-                left_out.append(str(error))
-            else:
-                broken.setdefault(number, str(error))
+            broken[number] = str(error)
             continue
-        if not ours:
-            left_out.append(f"{path.name} is none of the companion's (no metadata companion.kind), and is left out")
-        elif number in found or number in broken:
-            left_out.append(f"{path.name} is a second notebook {number}, and is left out")
-        else:
+        if ours:
             found[number] = path
-    return dict(sorted(found.items())), broken, left_out
+        else:
+            left_out.append(f"{path.name} is none of the companion's (metadata companion.name), and is left out")
+    for number in found.keys() & broken.keys():  # somebody's own that happens to bear the number
+        left_out.append(broken.pop(number))
+    return found, broken, left_out
 
 
 def notebooks() -> dict[str, Path]:
@@ -82,12 +78,12 @@ def notebooks() -> dict[str, Path]:
 
 def kind(notebook: Path) -> str:
     """One of :data:`KINDS`, from the notebook's own metadata."""
-    return _ours(opened(notebook))["kind"]
+    return _ours(opened(notebook), notebook)["kind"]
 
 
 def fits(notebook: Path, profile: Profile) -> bool:
     """Whether a notebook has anything to say about a profile's images: some are about Emoji Scenes alone."""
-    return _ours(opened(notebook)).get("needs") != SCENES or profile.images.source == "scenes"
+    return _ours(opened(notebook), notebook).get("needs") != SCENES or profile.images.source == "scenes"
 
 
 def cells_for(notebook: Path, scenes: bool) -> nbformat.NotebookNode:

@@ -16,6 +16,7 @@ from lib import identity
 from lib.contents import file_digest
 from lib.hub import Asset
 from lib.profile import Profile
+from lib.settings import ProfileError
 from lib.stage import lost
 from lib.store import ROOT, Damaged, read, short, write_json
 
@@ -56,6 +57,8 @@ def material(profile: Profile) -> dict[str, Any]:
     ------
     FileNotFoundError
         If the profile names a folder that is not there.
+    ProfileError
+        If its pictures are fewer than it asks for, or not where it says.
     """
     settings = {k: _texts(v) for k, v in profile.as_dict().items() if k not in ("hardware", "jobs")}
     assets = {asset for p in profile.views.values() for asset in _assets(p.as_dict()) if asset != p.images.source}
@@ -66,7 +69,10 @@ def material(profile: Profile) -> dict[str, Any]:
     if away:
         from lib.run import Run  # imports torch
 
-        found["pictures"] = {name: identity.plain(Run(view).sets) for name, view in away.items()}
+        try:
+            found["pictures"] = {name: identity.plain(Run(view).sets) for name, view in away.items()}
+        except ValueError as error:  # too few pictures, no such split: it says which settings to change
+            raise ProfileError(str(error)) from error
     return found
 
 
@@ -97,7 +103,8 @@ def kept(record: Path) -> dict[str, Any]:
         If it is not what a record is.
     """
     found = read(record)
-    if not isinstance(found, dict) or not all(isinstance(found.get(k), t) for k, t in _PARTS.items()):
+    whole = isinstance(found, dict) and all(isinstance(found.get(k), t) for k, t in _PARTS.items())
+    if not whole or not all(isinstance(name, str) for name in found["stages"]):
         raise Damaged(f"{short(record)} is not the record of a notebook")
     return found
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from lib.profile import Profile
 from lib.running import freshness
+from lib.running.collection import survey
 from lib.running.process import cores
 from lib.running.runner import Job, jobs_for, shortly
 from lib.stage import Stage
@@ -21,8 +22,13 @@ def of_run(profile: Profile) -> Iterator[tuple[str, str, str, str]]:
     for view, part in profile.views.items():
         for stage in Run(part).stages():
             if not view or stage.title != "coefficient":
-                name, *rest = of_stage(stage)
-                yield f"{view}: {name}" if view else name, *rest
+                name, state, cost, why = of_stage(stage)
+                # What a variant changes is no reason: the latest results of others are not older ones of its own.
+                yield (
+                    (f"{view}: {name}", "missing", cost, "")
+                    if view and state == "stale"
+                    else (f"{view}: {name}" if view else name, state, cost, why)
+                )
 
 
 def of_stage(stage: Stage) -> tuple[str, str, str, str]:
@@ -64,14 +70,17 @@ def table(rows: list[tuple[str, ...]]) -> str:
 def main_status(profile: Profile) -> int:
     """Print the report of a profile; returns the exit code: 1 if something that it names is absent."""
     print(f"# {profile.label}\n")
-    code = 0
+    _, broken, left_out = survey()
+    for line in (*broken.values(), *left_out):
+        print(line)
+    code = int(bool(broken))
     for title, rows in (
         ("stage", lambda: of_run(profile)),
         ("notebook", lambda: map(of_notebook, jobs_for(profile, {}, cores()))),
     ):
         try:
             print(table([(title, *HEAD), *rows()]) + "\n")
-        except (OSError, MissingStage, Damaged) as error:
+        except (OSError, MissingStage, Damaged, ValueError) as error:
             code = 1
             print(f"{title}s: nobody can say yet: {error}\n")
     return code

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,15 +32,13 @@ class Comparison:
     kind : ``equal`` to the byte, within ``rounding``, ``other`` numbers, or another ``shape`` (rows, columns or
         words that are not numbers), ``missing`` or ``new``.
     largest : largest difference of two numbers, relative to the larger of the committed number and 1.
-    outside : of an ``other`` table with intervals: estimates that left the committed interval.
-    rows : rows of the committed table.
+    outside : of a table with intervals: how many estimates left the committed interval, of how many.
     """
 
     table: str
     kind: str
     largest: float = 0.0
-    outside: int = 0
-    rows: int = 0
+    outside: str = "-"
 
 
 def compare(committed: Path, fresh: Path) -> Comparison:
@@ -51,19 +50,20 @@ def compare(committed: Path, fresh: Path) -> Comparison:
         return Comparison(name, "equal")
     a, b = read(committed), read(fresh)
     if list(a) != list(b) or len(a) != len(b):
-        return Comparison(name, "shape", rows=len(a))
+        return Comparison(name, "shape")
     numbers = [c for c in a if pd.api.types.is_numeric_dtype(a[c]) and pd.api.types.is_numeric_dtype(b[c])]
     if not a.drop(columns=numbers).equals(b.drop(columns=numbers)):
-        return Comparison(name, "shape", rows=len(a))
+        return Comparison(name, "shape")
     x, y = a[numbers].to_numpy(float), b[numbers].to_numpy(float)
     with np.errstate(invalid="ignore"):  # infinite numbers are compared below
         gap = np.nan_to_num(np.abs(x - y) / np.maximum(np.abs(x), 1.0), nan=0.0)
     gap[(np.isnan(x) != np.isnan(y)) | (np.isinf(x) & (x != y)) | (np.isinf(y) & (x != y))] = np.inf
     largest = float(gap.max(initial=0.0))
-    outside = 0
-    if {"estimate", "low", "high"} <= set(numbers):
-        outside = int(((b.estimate < a.low - ROUNDING) | (b.estimate > a.high + ROUNDING)).sum())
-    return Comparison(name, "rounding" if largest <= ROUNDING else "other", largest, outside, len(a))
+    triples = [(n, f"{n}_low", f"{n}_high") for n in numbers] + [("estimate", "low", "high")]
+    triples = [triple for triple in triples if set(triple) <= set(numbers)]
+    left = [(b[n] < a[low] - ROUNDING) | (b[n] > a[high] + ROUNDING) for n, low, high in triples]
+    outside = f"{int(sum(part.sum() for part in left))} of {sum(map(len, left))}" if left else "-"
+    return Comparison(name, "rounding" if largest <= ROUNDING else "other", largest, outside)
 
 
 def compare_all(committed: Path, fresh: Path) -> list[Comparison]:
@@ -100,7 +100,7 @@ def report(found: list[Comparison], changed: list[str]) -> str:
         lines += ["", "| table | | largest relative difference | estimates outside the committed interval |"]
         lines += ["|---|---|---:|---:|"]
         lines += [
-            f"| {c.table} | {words[c.kind]} | {c.largest:.2g} | {c.outside} of {c.rows} |"
+            f"| {c.table} | {words[c.kind]} | {c.largest:.2g} | {c.outside} |"
             if c.kind == "other"
             else f"| {c.table} | {words[c.kind]} | - | - |"
             for c in differ
@@ -120,11 +120,12 @@ def committed_figures(name: str) -> Path:
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     place = f"figures/{name}"
-    listed = subprocess.run(["git", "ls-files", f"{place}/*.csv"], cwd=ROOT, capture_output=True, text=True)
-    for file in listed.stdout.split():
-        shown = subprocess.run(["git", "show", f"HEAD:./{file}"], cwd=ROOT, capture_output=True)
-        if shown.returncode == 0:
-            (target / Path(file).name).write_bytes(shown.stdout)
+    with suppress(FileNotFoundError):  # no git: then what is in the folder must do
+        listed = subprocess.run(["git", "ls-files", f"{place}/*.csv"], cwd=ROOT, capture_output=True, text=True)
+        for file in listed.stdout.split():
+            shown = subprocess.run(["git", "show", f"HEAD:./{file}"], cwd=ROOT, capture_output=True)
+            if shown.returncode == 0:
+                (target / Path(file).name).write_bytes(shown.stdout)
     if not any(target.iterdir()):
         for path in (ROOT / place).glob("*.csv"):
             shutil.copy(path, target)
@@ -151,9 +152,10 @@ def main_verify(profile: Profile) -> int:
     for part in ("environment.yml", "README.md"):
         shutil.copy(ROOT / part, copy)
     print(f"Running profile {name} from nothing in {short(copy)}; killed, it goes on where it was.", flush=True)
-    done = subprocess.run(
-        [sys.executable, "-m", "lib", "--profile", name], cwd=copy, env={**os.environ, "PYTHONPATH": str(copy)}
-    )
+    # It ends with this process, whatever ends that.
+    begin = f"from lib.running.process import end_with_parent as e; e({os.getpid()}); from lib.__main__ import main"
+    command = [sys.executable, "-c", f"{begin}; raise SystemExit(main())", "--profile", name]
+    done = subprocess.run(command, cwd=copy, env={**os.environ, "PYTHONPATH": str(copy)})
     if done.returncode:
         return done.returncode
     fresh = copy / "figures" / name
