@@ -109,8 +109,13 @@ def test_wrong_arguments_are_refused_before_anything_runs(arguments, message, ca
 
 @pytest.mark.parametrize(
     "arguments",
-    [["verify", "--only", "02"], ["verify", "--status"], ["--plan", "--status"], ["--status", "--force"]]
-    + [["verify", "--set", "sae.k=4"]],
+    [
+        ["verify", "--only", "02"],
+        ["verify", "--status"],
+        ["verify", "--set", "sae.k=4"],
+        ["--plan", "--status"],
+        ["--status", "--force"],
+    ],
 )
 def test_options_that_would_do_nothing_are_refused(arguments, capsys):
     with pytest.raises(SystemExit):
