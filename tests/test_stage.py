@@ -127,6 +127,7 @@ class Talker:
 def test_explanations_are_made_once_in_any_order_and_only_what_is_missing(home, tiny_sae, monkeypatch):
     profile = load("smoke")
     run = Run(profile)
+    run._home = home  # not where a real run may have left its stages
     monkeypatch.setattr(Dictionary, "sae", tiny_sae)
     monkeypatch.setattr(Dictionary, "report", {"norm": 10.0})
     stage, talker = Explanations(home, run.dictionary, 4, 8), Talker()
