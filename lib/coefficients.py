@@ -79,7 +79,7 @@ def choose(choices: Sequence[Choice], load: Callable[[], VLM]) -> pd.DataFrame:
         for choice in new:
             said = [choice.explanations.make(v, latents, load) for v in choice.tries]
             tables.append(pd.concat(said, ignore_index=True)[["method", "coefficient", "latent", "explanation"]])
-        table = pd.concat(tables, ignore_index=True, keys=None)
+        table = pd.concat(tables, ignore_index=True)
         first.segmenter.prepare(table.explanation)
         table["iou"] = mean_ious(table, [(first.active.held_out.top, first.segmenter, range(first.k))])
         for choice in new:

@@ -23,12 +23,9 @@ def of_run(profile: Profile) -> Iterator[tuple[str, str, str, str]]:
         for stage in Run(part).stages():
             if not view or stage.title != "coefficient":
                 name, state, cost, why = of_stage(stage)
-                # What a variant changes is no reason: the latest results of others are not older ones of its own.
-                yield (
-                    (f"{view}: {name}", "missing", cost, "")
-                    if view and state == "stale"
-                    else (f"{view}: {name}" if view else name, state, cost, why)
-                )
+                if view and state == "stale":  # what a variant changes is no reason: others' results are not its own
+                    state, why = "missing", ""
+                yield f"{view}: {name}" if view else name, state, cost, why
 
 
 def of_stage(stage: Stage) -> tuple[str, str, str, str]:
