@@ -22,9 +22,10 @@ from lib.identity import digest, plain
 from lib.images import BLANK, ImageSet, readable
 from lib.methods import Method
 from lib.overlay import heatmap_overlay, occlude
+from lib.questions import Question
 from lib.stage import Stage
 from lib.store import add_rows, note, read, write_json
-from lib.vlm import VLM, Checkpoint, Question
+from lib.vlm import VLM, Checkpoint
 
 
 def pictures(evidence: Evidence, images: ImageSet, latent: int, k: int, mode: str) -> dict[int, Image.Image]:
@@ -53,7 +54,7 @@ class Explainer:
     norm : mean norm of the residual stream, the unit of coefficients.
     evidence, images : the top images, and the set that they come from; None where only a blank picture is shown.
     k : top images shown.
-    batch : questions asked at a time.
+    batch : pictures shown at a time: of questions about one picture, more are asked together than about five.
     max_new_tokens : length of an answer, at the most.
     blank : the picture that Steering looks at (white in the paper; footnote 4 tries others).
     """
@@ -64,7 +65,7 @@ class Explainer:
     evidence: Evidence | None = None
     images: ImageSet | None = None
     k: int = 5
-    batch: int = 32
+    batch: int = 160
     max_new_tokens: int = 16
     blank: Image.Image = field(default_factory=lambda: BLANK)
 
@@ -77,7 +78,8 @@ class Explainer:
         model``. An explanation is empty where the model said nothing, or where the latent has no
         top image to show.
         """
-        parts = [latents[first : first + self.batch] for first in range(0, len(latents), self.batch)]
+        size = max(1, self.batch // (1 if method.evidence == "blank" else self.k))
+        parts = [latents[first : first + size] for first in range(0, len(latents), size)]
         name = f"{method.key} {method.coefficient:g}" if method.steer else method.key
         rows = []
         for part in tqdm(parts, desc=name, mininterval=5):
@@ -230,7 +232,7 @@ class Explanations(Stage):
     Attributes
     ----------
     dictionary : whose latents.
-    batch : questions asked at a time.
+    batch : pictures shown at a time.
     max_new_tokens : length of an answer, at the most.
     """
 

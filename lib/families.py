@@ -1,5 +1,5 @@
-"""What families of models and their processors do differently, brought to one behaviour: one row for each picture,
-greedy answers, and a prompt in the model's own format.
+"""What families of models and their processors do differently, brought to one behaviour: where the encoder's layers
+are, one row for each picture, greedy answers, and a prompt in the model's own format.
 """
 
 from __future__ import annotations
@@ -54,3 +54,42 @@ def text_of(processor: Any, images: int, prompt: str) -> str:
     return writer.apply_chat_template(
         [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
     )
+
+
+class VisionLayersNotFound(ValueError):
+    """The encoder's layers could not be located."""
+
+
+def vision_layers(model: nn.Module, path: str | None = None) -> nn.ModuleList:
+    """The encoder's transformer layers: the longest list of modules inside the vision tower.
+
+    Parameters
+    ----------
+    model : any image-text-to-text model.
+    path : where the list is (``model.vision_tower.encoder.layers``), if it is not where one would look.
+
+    Raises
+    ------
+    VisionLayersNotFound
+        If no module list lies below a module whose name says vision, or none is at ``path``.
+    """
+    if path:
+        try:
+            layers = model.get_submodule(path)
+        except AttributeError as error:
+            raise VisionLayersNotFound(f"subject.layers: {type(model).__name__} has no {path} ({error})") from error
+        if not isinstance(layers, nn.ModuleList):
+            raise VisionLayersNotFound(f"subject.layers: {path} is a {type(layers).__name__}, not a list of layers")
+        return layers
+    found = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and "vis" in name.rpartition(".")[0]
+    }
+    if not found:
+        lists = [name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
+        raise VisionLayersNotFound(
+            f"{type(model).__name__} has no list of layers below a module named vision...; name one as subject.layers; "
+            f"its lists are: {', '.join(lists) or 'none'}"
+        )
+    return max(found.values(), key=len)

@@ -16,10 +16,11 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from lib.families import vision_layers
 from lib.images import BLANK
 from lib.methods import COMPARED, HYBRID, STEERING, TOP_K
 from lib.paper import yaml_of
-from lib.vlm import VLM, vision_layers
+from lib.vlm import VLM
 
 METHODS = tuple(dict.fromkeys(method.family for method in COMPARED))  # the paper's three
 

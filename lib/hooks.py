@@ -5,10 +5,10 @@ Both are context managers: whatever happens inside, the model is as before when 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +69,55 @@ def edit(layer: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]
         yield
     finally:
         handle.remove()
+
+
+@contextmanager
+def resumed(layers: Sequence[nn.Module], stream: Tensor) -> Iterator[None]:
+    """Start the encoder above ``layers``: the last of them returns ``stream``, those below it do nothing.
+
+    What was computed once for a picture is thus not computed again for every vector that is added to it. Hooks of the
+    last layer see the stream as ever.
+
+    Parameters
+    ----------
+    layers : the encoder's first layers, in order.
+    stream : what the last of them returned for these pictures, in the shape in which it did.
+    """
+
+    def skip(hidden: Tensor, *_others: Any, **_more: Any) -> Tensor:
+        return hidden
+
+    def given(*_hidden: Any, **_more: Any) -> Tensor:
+        return stream
+
+    # An instance's own `forward` may be there already: accelerate's, for a model that is spread over devices.
+    before = [vars(layer).get("forward") for layer in layers]
+    try:
+        for layer in layers:
+            layer.forward = given if layer is layers[-1] else skip
+        yield
+    finally:
+        for layer, old in zip(layers, before):
+            if old is None:
+                del layer.forward
+            else:
+                layer.forward = old
+
+
+def resumes(layers: Sequence[nn.Module], stream: Tensor, run: Callable[[], Any]) -> bool:
+    """Whether all that ``run`` returns is the same, to the bit, when the encoder is :func:`resumed`."""
+    whole = list(_tensors(run()))
+    with resumed(layers, stream):
+        again = list(_tensors(run()))
+    return all(torch.equal(a, b) for a, b in zip(whole, again, strict=True))
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (Mapping, list, tuple)):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _tensors(item)
 
 
 def reaches(layer: nn.Module, run: Callable[[], Tensor]) -> bool:

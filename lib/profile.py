@@ -79,7 +79,7 @@ class ExplainConfig:
     min_images : a latent counts as active if it fires on so many images of the explanation set.
     k : top images shown (5 in the paper).
     steering, hybrid : coefficients tried, in units of the residual stream's mean norm.
-    batch : questions asked at a time.
+    batch : pictures shown at a time, over all questions that are asked together.
     max_new_tokens : length of an answer, at the most.
     """
 
@@ -89,7 +89,7 @@ class ExplainConfig:
     hybrid: Annotated[tuple[Positive, ...], Distinct()]
     min_images: Some = 10
     k: Shown = 5
-    batch: Some = 32
+    batch: Some = 160
     max_new_tokens: Some = 16
 
 

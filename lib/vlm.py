@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,51 +14,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from lib.device import DEVICE, halved
-from lib.families import is_chat, settle, text_of, whole_pictures
-from lib.hooks import Intervention, edit, reaches, read_up_to
+from lib.families import is_chat, settle, text_of, vision_layers, whole_pictures
+from lib.hooks import Intervention, edit, reaches, read_up_to, resumed, resumes
 from lib.hub import Asset, load_whole
 from lib.images import BLANK
 from lib.packed import Packed
+from lib.questions import Question, Streams, content, distinct, take
 from lib.ranges import Count, Precision, Some
-
-
-class VisionLayersNotFound(ValueError):
-    """The encoder's layers could not be located."""
-
-
-def vision_layers(model: nn.Module, path: str | None = None) -> nn.ModuleList:
-    """The encoder's transformer layers: the longest list of modules inside the vision tower.
-
-    Parameters
-    ----------
-    model : any image-text-to-text model.
-    path : where the list is (``model.vision_tower.encoder.layers``), if it is not where one would look.
-
-    Raises
-    ------
-    VisionLayersNotFound
-        If no module list lies below a module whose name says vision, or none is at ``path``.
-    """
-    if path:
-        try:
-            layers = model.get_submodule(path)
-        except AttributeError as error:
-            raise VisionLayersNotFound(f"subject.layers: {type(model).__name__} has no {path} ({error})") from error
-        if not isinstance(layers, nn.ModuleList):
-            raise VisionLayersNotFound(f"subject.layers: {path} is a {type(layers).__name__}, not a list of layers")
-        return layers
-    found = {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and "vis" in name.rpartition(".")[0]
-    }
-    if not found:
-        lists = [name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
-        raise VisionLayersNotFound(
-            f"{type(model).__name__} has no list of layers below a module named vision...; name one as subject.layers; "
-            f"its lists are: {', '.join(lists) or 'none'}"
-        )
-    return max(found.values(), key=len)
 
 
 def parameter_count(model: nn.Module) -> int:
@@ -86,14 +48,6 @@ class Checkpoint:
     batch: Some = 64
 
 
-@dataclass(frozen=True)
-class Question:
-    """A prompt about some images."""
-
-    images: tuple[Image.Image, ...]
-    prompt: str
-
-
 class VLM:
     """A vision-language model, its processor, and the layer of its encoder that is studied.
 
@@ -103,6 +57,7 @@ class VLM:
     layer : index of the encoder layer; the residual stream after it is read and steered.
     name : what the model is called in results: id or folder, and revision.
     layers : path of the list of encoder layers, where it is not found.
+    batch : pictures that the encoder is given at a time.
 
     Raises
     ------
@@ -112,20 +67,23 @@ class VLM:
         If the encoder has no such layer.
     """
 
-    def __init__(self, model: nn.Module, processor, layer: int, name: str, layers: str | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, processor, layer: int, name: str, layers: str | None = None, batch: int = 64
+    ) -> None:
         self.layers = vision_layers(model, layers)
         if not 0 <= layer < len(self.layers):
             last = len(self.layers) - 1
             raise IndexError(f"layer {layer} of an encoder with {last + 1} layers; choose 0 to {last}")
         self.model, self.processor, self.name = model.eval(), processor, name
-        self.layer = self.layers[layer]
+        self._up_to, self.layer = self.layers[: layer + 1], self.layers[layer]
+        self._streams = Streams(lambda pictures: self._in_parts(pictures, batch))
         settle(model, processor)
         self._whole = whole_pictures(processor.image_processor)
-        vision, images = model.config.vision_config, processor.image_processor
-        self._packed = Packed(vision, images) if Packed.fits(vision, images) else None
+        vision = model.config.vision_config, processor.image_processor
+        self._packed = Packed(*vision) if Packed.fits(*vision) else None
         self._shape: tuple[int, int] | None = None
         if getattr(processor, "patch_size", 0) is None:  # LLaVA's, as it was saved before it counted image tokens
-            processor.patch_size = vision.patch_size
+            processor.patch_size = model.config.vision_config.patch_size
             processor.vision_feature_select_strategy = model.config.vision_feature_select_strategy
             processor.num_additional_image_tokens = self.extra_tokens
 
@@ -153,7 +111,7 @@ class VLM:
         processor = AutoProcessor.from_pretrained(source, **revision)
         known = checkpoint.model.identity()
         name = f"{checkpoint.model.id}@{known.get('content') or known['commit']}"
-        vlm = cls(model, processor, checkpoint.layer, name, checkpoint.layers)
+        vlm = cls(model, processor, checkpoint.layer, name, checkpoint.layers, checkpoint.batch)
         vlm._check_that_steering_acts(checkpoint.layer)
         return vlm
 
@@ -185,14 +143,17 @@ class VLM:
 
     def inputs(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
         """What ``get_image_features`` is given: ``pixel_values``, and whatever else the family's encoder wants."""
+        wanted = inspect.signature(self.model.get_image_features).parameters
+        return {name: value for name, value in self._processed(images).items() if name in wanted}
+
+    def _processed(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
+        shown = self._packed.square(images) if self._packed else list(images)
+        return self._moved(self.processor.image_processor(images=shown, return_tensors="pt", **self._whole))
+
+    def _moved(self, made: Mapping[str, Tensor]) -> dict[str, Tensor]:
         from transformers import BatchFeature
 
-        shown = self._packed.square(images) if self._packed else list(images)
-        made = self.processor.image_processor(images=shown, return_tensors="pt", **self._whole)
-        wanted = inspect.signature(self.model.get_image_features).parameters
-        return dict(
-            BatchFeature({k: v for k, v in made.items() if k in wanted}).to(self.model.device, self.model.dtype)
-        )
+        return dict(BatchFeature(dict(made)).to(self.model.device, self.model.dtype))
 
     def residual(self, images: Sequence[Image.Image], change: Intervention | None = None) -> Tensor:
         """The residual stream after the layer: ``[n_images, patches, d]``, float32, class token dropped.
@@ -205,21 +166,48 @@ class VLM:
             If the processor makes several rows of an image.
         """
         if change:  # one vector for each image: the batch stays whole
-            return self._residual(images, change)
-        return torch.cat(halved(lambda part: [self._residual(part, None)], images))
+            stream = self._stream(images, change)
+        else:
+            stream = torch.cat(halved(lambda part: [self._stream(part)], images))
+        return (self._packed.rows(stream) if self._packed else stream)[:, self.extra_tokens :].float()
 
     @torch.inference_mode()
-    def _residual(self, images: Sequence[Image.Image], change: Intervention | None) -> Tensor:
+    def _stream(self, images: Sequence[Image.Image], change: Intervention | None = None) -> Tensor:
+        """The stream after the layer as the encoder orders it, class token included: ``[n_images, tokens, d]``."""
         with self._edited(change), read_up_to(self.layer) as seen:
             self.model.get_image_features(**self.inputs(images))
-        stream = self._packed.rows(seen[0]) if self._packed else seen[0]
+        stream = seen[0].unflatten(0, (len(images), -1)) if self._packed else seen[0]
         if len(stream) != len(images):
             raise ValueError(
                 f"{len(images)} images became {len(stream)} rows in the encoder: each image must be one row; switch "
                 "off image splitting (do_image_splitting, crop_to_patches, pan and scan) in the processor"
             )
         self._shape = stream.shape[1], stream.shape[2]
-        return stream[:, self.extra_tokens :].float()
+        return stream
+
+    def _in_parts(self, images: Sequence[Image.Image], size: int) -> Tensor:
+        parts = (images[first : first + size] for first in range(0, len(images), size))
+        return torch.cat([stream for part in parts for stream in halved(lambda some: [self._stream(some)], part)])
+
+    def _from_layer(self, pictures: Sequence[Image.Image], rows: Sequence[int]) -> AbstractContextManager:
+        """The encoder started at its layer, with what is known of each row's picture; or whole, if that is not it."""
+        if not self._resumes:
+            return nullcontext()
+        stream = self._streams.of(pictures)[list(rows)]
+        return resumed(self._up_to, stream.flatten(0, 1) if self._packed else stream)
+
+    @cached_property
+    @torch.inference_mode()
+    def _resumes(self) -> bool:
+        """Whether the layers above see all that those below do through the stream alone: it is tried.
+
+        They do not in Qwen3-VL, which shows the language model what earlier layers say, too.
+        """
+        noise = torch.rand(48 * 64 * 3, generator=torch.Generator().manual_seed(0)).mul(255).byte().numpy()
+        pictures = [Image.fromarray(noise.reshape(*shape, 3)) for shape in ((48, 64), (64, 48))]
+        inputs, stream = self.inputs(pictures), self._in_parts(pictures, 1)
+        shaped = stream.flatten(0, 1) if self._packed else stream
+        return resumes(self._up_to, shaped, lambda: self.model.get_image_features(**inputs))
 
     def _edited(self, change: Intervention | None) -> AbstractContextManager:
         if change is None:
@@ -266,30 +254,47 @@ class VLM:
     ) -> list[str]:
         """Answer a batch of questions, greedily.
 
+        What questions share is made once: equal questions, unless they are steered; the text of equal prompts; a
+        picture's pixels, and its stream below the layer.
+
         Parameters
         ----------
         questions : prompts, each with its images.
         max_new_tokens : length of an answer, at the most.
         change : intervention on the encoder, with one vector for each image of each question, in
-            order. The encoder runs once, before the first token, so the prefill alone is changed.
+            order. The encoder runs once, before the first token: the prefill alone is changed.
 
         Returns
         -------
         The raw completions.
         """
-        from transformers import BatchFeature
+        if change is None:
+            asked, rows = distinct(questions, lambda q: (q.prompt, *map(content, q.images)))
+            said = self._answer(asked, max_new_tokens, None)
+            return [said[row] for row in rows]
+        return self._answer(questions, max_new_tokens, change)
 
-        texts = [text_of(self.processor, len(q.images), q.prompt) for q in questions]
-        # A chat template writes special tokens itself.
-        how = {"padding": True, "return_tensors": "pt", "add_special_tokens": not is_chat(self.processor)}
-        if any(q.images for q in questions):
-            shown = [self._packed.square(q.images) if self._packed else list(q.images) for q in questions]
-            inputs = self.processor(images=shown, text=texts, **how, **self._whole)
-        else:  # some processors refuse prompts without pictures
-            inputs = self.processor.tokenizer(texts, **how)
-            inputs.pop("token_type_ids", None)
-            inputs = BatchFeature(inputs)
-        inputs = inputs.to(self.model.device, self.model.dtype)
-        with self._edited(change):
+    def _answer(self, questions: Sequence[Question], max_new_tokens: int, change: Intervention | None) -> list[str]:
+        pictures, rows = distinct([image for q in questions for image in q.images], content)
+        inputs = self._inputs(questions, pictures, rows)
+        with self._from_layer(pictures, rows) if pictures else nullcontext(), self._edited(change):
             out = self.model.generate(**inputs, max_new_tokens=max_new_tokens)
         return self.processor.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+
+    def _inputs(
+        self, questions: Sequence[Question], pictures: Sequence[Image.Image], rows: Sequence[int]
+    ) -> dict[str, Tensor]:
+        """What ``generate`` is given: token ids and their like by question, and pixels by image of each question."""
+        kinds, alike = distinct(questions, lambda q: (q.prompt, len(q.images)))  # their texts are the same
+        texts = [text_of(self.processor, len(q.images), q.prompt) for q in kinds]
+        # A chat template writes special tokens itself.
+        how = {"padding": True, "return_tensors": "pt", "add_special_tokens": not is_chat(self.processor)}
+        if pictures:
+            shown = [self._packed.square(q.images) if self._packed else list(q.images) for q in kinds]
+            made = self.processor(images=shown, text=texts, **how, **self._whole)
+        else:  # some processors refuse prompts without pictures
+            made = self.processor.tokenizer(texts, **how)
+            made.pop("token_type_ids", None)
+        seen = self._processed(pictures) if pictures else {}
+        text = self._moved({name: value[alike] for name, value in made.items() if name not in seen})
+        return text | take({name: seen[name] for name in made if name in seen}, len(pictures), rows)

@@ -45,7 +45,7 @@ def evidence(tiny_vlm, tiny_sae, pictures):
 
 @pytest.fixture
 def explainer(tiny_sae, evidence, pictures):
-    return Explainer(Recorder(), tiny_sae.directions, 10.0, evidence, pictures, k=3, batch=4)
+    return Explainer(Recorder(), tiny_sae.directions, 10.0, evidence, pictures, k=3, batch=12)
 
 
 def busy(evidence, n=6):
@@ -105,7 +105,7 @@ def test_a_latent_without_top_images_gets_an_empty_explanation(explainer, eviden
 
 
 def test_steering_changes_what_a_real_model_says(tiny_vlm, tiny_sae, evidence, pictures):
-    real = Explainer(tiny_vlm, tiny_sae.directions, 10.0, evidence, pictures, k=2, batch=3, max_new_tokens=4)
+    real = Explainer(tiny_vlm, tiny_sae.directions, 10.0, evidence, pictures, k=2, batch=6, max_new_tokens=4)
     plain, steered = (real.explain(range(6), Method("blank", s, c)) for s, c in ((None, 0.0), ("add", 20.0)))
     assert plain.raw.nunique() == 1
     assert steered.raw.nunique() > 1

@@ -22,11 +22,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from lib.families import text_of
+from lib.families import text_of, vision_layers
 from lib.hooks import Intervention
 from lib.hub import Asset
+from lib.questions import Question
 from lib.store import ROOT, Damaged
-from lib.vlm import VLM, Checkpoint, Question, vision_layers
+from lib.vlm import VLM, Checkpoint
 
 LAYER, WIDTH = 1, tiny_hub.WIDTH
 ONE_ROW = ("crop_to_patches", "do_image_splitting", "do_pan_and_scan")
@@ -210,7 +211,7 @@ def test_steering_one_image_changes_its_prompt_alone(steerable, shots):
     questions = [Question((image,), "What is this?") for image in (shots[0], shots[0], shots[3])]
     v = push(3)
     v[0] = v[2] = 0
-    plain, steered = logits(vlm, questions), logits(vlm, questions, Intervention(v))
+    plain, steered = (logits(vlm, questions, Intervention(some)) for some in (0 * v, v))
     assert torch.allclose(plain[[0, 2]], steered[[0, 2]], atol=1e-5)
     assert (plain[1] - steered[1]).abs().max() > 0.01
 
@@ -234,6 +235,33 @@ def test_a_batch_answers_as_each_prompt_alone(loaded, shots):
     assert all(len(answer) == 6 for answer in alone)
     for i, question in enumerate(questions):
         assert torch.allclose(logits(vlm, questions)[i], logits(vlm, [question])[0], atol=1e-3)
+
+
+def test_what_questions_share_changes_no_answer(loaded, shots, monkeypatch):
+    """Texts, pixels and streams are made once; beside that, everything as one would write it down."""
+    _, vlm = loaded
+    shown = [(shots[0],), (shots[1], shots[0]), (shots[3],), (shots[2], shots[1])]
+    questions = [Question(images, prompt) for images, prompt in zip(shown, ("What?", "And these?", "What?", "Which?"))]
+    change = Intervention(push(6))
+    steered, plain = vlm.answer(questions, 8, change), vlm.answer([*questions, questions[0]], 8)
+    assert plain[-1] == plain[0]
+
+    def everything_anew(asked, max_new_tokens, change):
+        pictures = [list(vlm._packed.square(q.images) if vlm._packed else q.images) for q in asked]
+        texts = [text_of(vlm.processor, len(q.images), q.prompt) for q in asked]
+        how = {"padding": True, "return_tensors": "pt", "add_special_tokens": not vlm.processor.chat_template}
+        inputs = vlm.processor(images=pictures, text=texts, **how, **vlm._whole)
+        with vlm._edited(change), torch.inference_mode():
+            out = vlm.model.generate(**inputs, max_new_tokens=max_new_tokens)
+        return vlm.processor.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+
+    assert everything_anew(questions, 8, change) == steered != plain[:-1]
+    assert everything_anew(questions, 8, None) == plain[:-1]
+
+
+def test_an_encoder_whose_lower_layers_are_seen_by_other_ways_is_run_whole(loaded):
+    _, vlm = loaded
+    assert vlm._resumes == (type(vlm.model).__name__ != "Qwen3VLForConditionalGeneration")
 
 
 def test_prompts_without_pictures_are_answered(loaded):

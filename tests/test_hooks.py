@@ -5,9 +5,11 @@ import torch
 from PIL import Image
 
 from lib import prompts
-from lib.hooks import Intervention, capture, edit, reaches
+from lib.families import VisionLayersNotFound, vision_layers
+from lib.hooks import Intervention, capture, edit, reaches, resumed
 from lib.images import BLANK
-from lib.vlm import VLM, Question, VisionLayersNotFound, vision_layers
+from lib.questions import Question, Streams
+from lib.vlm import VLM
 
 
 def vectors(n: int, d: int = 32, scale: float = 30.0) -> torch.Tensor:
@@ -148,10 +150,54 @@ def test_reading_stops_at_the_layer_and_agrees_with_a_whole_pass(tiny_vlm, pictu
 
 
 def test_the_encoder_runs_once_per_answer(tiny_vlm):
+    def whole(model, inputs, output):
+        calls.append(len(output))
+
+    calls, question = [], Question((BLANK,), prompts.STEERING)
+    tiny_vlm.answer([question], 5)
+    handle = tiny_vlm.layers[-1].register_forward_hook(whole)
+    tiny_vlm.answer([question, question], 5, Intervention(vectors(2)))
+    handle.remove()
+    assert calls == [2]
+
+
+def test_layers_below_see_a_picture_once_whoever_asks_about_it(tiny_vlm, pictures):
+    tiny_vlm.answer([Question((BLANK,), "What?")], 2)  # whether it can be resumed has been tried by now
+    tiny_vlm._streams._kept.clear()
     calls = []
-    with edit(tiny_vlm.layer, lambda x: calls.append(1) or x):
-        tiny_vlm.answer([Question((BLANK,), prompts.STEERING)], 5)
-    assert len(calls) == 1
+    handle = tiny_vlm.layers[0].self_attn.register_forward_hook(lambda _m, _i, out: calls.append(len(out[0])))
+    questions = [Question((BLANK, pictures[i % 2]), "What?") for i in range(4)]
+    tiny_vlm.answer(questions, 2, Intervention(vectors(8)))
+    tiny_vlm.answer([*questions, Question((pictures[2],), "And?")], 2)
+    handle.remove()
+    assert calls == [3, 1]
+
+
+def test_streams_are_forgotten_in_the_order_of_their_last_use():
+    made = []
+
+    def compute(some):
+        made.extend(picture.size for picture in some)
+        return torch.zeros(len(some), 4, 8)
+
+    a, b, c = (Image.new("RGB", (n, 8)) for n in (8, 9, 10))
+    streams = Streams(compute, most=2 * 4 * 8 * 4)
+    for some in ([a, b], [a], [c], [a], [b, c, a]):
+        assert len(streams.of(some)) == len(some)
+    assert made == [(8, 8), (9, 8), (10, 8), (9, 8)]
+
+
+def test_resuming_leaves_a_model_as_it_was(tiny_vlm, pictures):
+    inputs, layers = tiny_vlm.inputs([pictures[0]]), list(tiny_vlm.layers[:2])
+    whole = tiny_vlm.model.get_image_features(**inputs).pooler_output
+    layers[0].forward = layers[0].forward  # as accelerate's hooks do
+    kept = [vars(layer).get("forward") for layer in layers]
+    with pytest.raises(KeyError), resumed(layers, torch.zeros(1, 64, 32)):
+        assert not torch.equal(tiny_vlm.model.get_image_features(**inputs).pooler_output, whole)
+        raise KeyError
+    assert [vars(layer).get("forward") for layer in layers] == kept
+    del layers[0].forward
+    assert torch.equal(tiny_vlm.model.get_image_features(**inputs).pooler_output, whole)
 
 
 def test_wrong_number_of_images_is_an_error(tiny_vlm, pictures):

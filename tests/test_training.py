@@ -18,11 +18,12 @@ from lib.desk.training import fit, optimisers
 from lib.desk.views import layout, main_element, region, view
 from lib.hub import Asset
 from lib.judges.clip import OpenClip
+from lib.questions import Question
 from lib.scenes.catalogue import ATOM_INDEX, ATOMS, elements
 from lib.scenes.drawing import Layout, Placed, draw
 from lib.scenes.sampling import scenes
 from lib.store import Damaged
-from lib.vlm import VLM, Question
+from lib.vlm import VLM
 
 
 def regression(kill_at: int | None = None):

@@ -22,15 +22,17 @@ from lib.desk.encoder import train as train_encoder
 from lib.desk.explainer import ExplainerRecipe
 from lib.desk.explainer import train as train_explainer
 from lib.desk.views import view
+from lib.families import vision_layers
 from lib.hub import Asset, load_whole
 from lib.judges.clip import OpenClip
+from lib.questions import Question
 from lib.scenes.catalogue import ATOMS, CATEGORY_OF, OBJECTS, SURFACES, elements
 from lib.scenes.language import caption, read
 from lib.scenes.sampling import scenes
 from lib.stats import Estimate, bootstrap
 from lib.store import ROOT, RUNS, write_json, write_text
 from lib.store import read as read_file
-from lib.vlm import VLM, Checkpoint, Question, parameter_count, vision_layers
+from lib.vlm import VLM, Checkpoint, parameter_count
 
 MODELS = ROOT / "data" / "models"
 SHIPS = (MODELS, ROOT / "data" / "paper")

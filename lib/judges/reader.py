@@ -13,8 +13,9 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from lib import identity
+from lib.questions import Question
 from lib.store import Damaged, read, short, write_json
-from lib.vlm import VLM, Checkpoint, Question
+from lib.vlm import VLM, Checkpoint
 
 BATCH = 32  # texts asked about in one call, and lost at the most if the run is killed
 PHRASES = 5  # at the most, for one text

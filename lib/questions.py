@@ -1,0 +1,80 @@
+"""What many questions share is made once: the text of equal prompts, a picture's pixels, its stream below the layer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+T = TypeVar("T")
+
+KEPT = 2**28  # bytes of streams that are kept: all pictures of a desk run, and a few of a large encoder
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt about some images."""
+
+    images: tuple[Image.Image, ...]
+    prompt: str
+
+
+def content(image: Image.Image) -> Hashable:
+    """What tells a picture from all others: its size, mode and pixels."""
+    return image.size, image.mode, hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+
+
+def distinct(items: Sequence[T], key: Callable[[T], Hashable]) -> tuple[list[T], list[int]]:
+    """The different ones among some items, in order; and for each item, which of them it is."""
+    place: dict[Hashable, int] = {}
+    rows = [place.setdefault(key(item), len(place)) for item in items]
+    first = {row: i for i, row in reversed(list(enumerate(rows)))}
+    return [items[first[row]] for row in range(len(place))], rows
+
+
+def take(inputs: Mapping[str, Any], n: int, rows: Sequence[int]) -> dict[str, Any]:
+    """Rows of what a processor has made of ``n`` pictures, in any order and number.
+
+    A tensor has a row for each picture, or several where patches are packed; SmolVLM's has one axis more in front.
+    """
+
+    def chosen(value: Tensor) -> Tensor:
+        if value.shape[0] == 1 < n == value.shape[1]:
+            return value[:, list(rows)]
+        return value.unflatten(0, (n, -1))[list(rows)].flatten(0, 1)
+
+    return {name: chosen(value) for name, value in inputs.items()}
+
+
+class Streams:
+    """The residual stream after the layer, kept for the latest pictures.
+
+    Parameters
+    ----------
+    compute : from pictures to their streams, ``[n, tokens, d]``.
+    most : bytes that are kept.
+    """
+
+    def __init__(self, compute: Callable[[Sequence[Image.Image]], Tensor], most: int = KEPT) -> None:
+        self._compute, self._most = compute, most
+        self._kept: OrderedDict[Hashable, Tensor] = OrderedDict()
+
+    def of(self, pictures: Sequence[Image.Image]) -> Tensor:
+        """Streams of pictures that are all different: ``[n, tokens, d]``; those not kept are computed together."""
+        keys = [content(picture) for picture in pictures]
+        new = [i for i, key in enumerate(keys) if key not in self._kept]
+        if new:
+            made = self._compute([pictures[i] for i in new])
+            self._kept |= {keys[i]: stream.clone() for i, stream in zip(new, made)}  # a view would hold its whole batch
+        found = torch.stack([self._kept[key] for key in keys])
+        for key in keys:
+            self._kept.move_to_end(key)
+        while sum(stream.nbytes for stream in self._kept.values()) > self._most:
+            self._kept.popitem(last=False)
+        return found
