@@ -27,27 +27,36 @@ class CodeBatch:
     def scores(self, latents: int) -> Tensor:
         """Image activation scores (Eq. 3), the mean code over patches: ``[n_images, latents]``."""
         n, patches, _ = self.values.shape
-        total = torch.zeros(n, latents).scatter_add_(1, self.indices.flatten(1), self.values.flatten(1))
+        total = self.values.new_zeros(n, latents).scatter_add_(1, self.indices.flatten(1), self.values.flatten(1))
         return total / patches
 
     def part(self, rows: Tensor | Sequence[int]) -> CodeBatch:
         """Some of the images."""
         return CodeBatch(self.images[rows], self.values[rows], self.indices[rows])
 
-    def heatmap(self, image: Tensor, latent: Tensor) -> Tensor:
-        """Codes of pairs of an image in the batch and a latent: ``[pairs]``, ``[pairs]`` to ``[pairs, patches]``."""
-        _, patches, k = self.indices.shape
-        out = self.values.new_zeros(len(image), patches)
-        patch = torch.arange(patches)[:, None].expand(-1, k)
-        size = 1 + int(max(latent.max(), self.indices.max())) if len(latent) else 0
-        for one in image.unique():
-            pairs = torch.nonzero(image == one).flatten()
-            # Rows of `out` by latent, so that each code of the image is looked up once, however many pairs there are.
-            row = torch.full((size,), -1)
-            row[latent[pairs]] = pairs
-            rows = row[self.indices[one]]
-            out[rows[rows >= 0], patch[rows >= 0]] = self.values[one][rows >= 0]
-        return out
+    def cpu(self) -> CodeBatch:
+        """The same in main memory."""
+        return CodeBatch(self.images.cpu(), self.values.cpu(), self.indices.cpu())
+
+    def draw(self, heat: Tensor, image: Tensor, latent: Tensor, row: Tensor) -> None:
+        """Write the codes of pairs of an image in the batch and a latent over rows of ``heat``, ``[rows, patches]``.
+
+        Every code of the batch is looked up once, however many pairs there are.
+
+        Parameters
+        ----------
+        image, latent, row : of each pair, ``[pairs]``; no pair and no row twice.
+        """
+        if not len(row):
+            return
+        n, patches, _ = self.indices.shape
+        where = heat.new_full((n, 1 + int(max(latent.max(), self.indices.max()))), -1, dtype=torch.long)
+        where[image, latent] = row
+        rows = where[torch.arange(n, device=heat.device)[:, None, None], self.indices]  # [n, patches, k]
+        wanted = rows >= 0
+        patch = torch.arange(patches, device=heat.device)[:, None].expand_as(rows)
+        heat[row] = 0
+        heat[rows[wanted], patch[wanted]] = self.values[wanted]
 
 
 class Observer(Protocol):

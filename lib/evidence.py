@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lib.codes import CodeBatch, watch
+from lib.device import DEVICE
 from lib.dictionary import Dictionary
 from lib.identity import NOT_PART
 from lib.images import ImageSet, readable
@@ -31,7 +32,7 @@ KEEP = 10  # top images kept per latent; up to as many can be shown
 def encode(vlm: VLM, sae: TopKSAE, images: Sequence[Image.Image]) -> CodeBatch:
     """Codes of a handful of images, held in memory."""
     values, indices = sae.encode_sparse(vlm.residual(images).to(sae.b_dec.device))
-    return CodeBatch(torch.arange(len(images)), values.cpu(), indices.cpu())
+    return CodeBatch(torch.arange(len(images), device=values.device), values, indices)
 
 
 def stream(vlm: VLM, sae: TopKSAE, images: ImageSet, batch: int, desc: str) -> Iterator[CodeBatch]:
@@ -39,27 +40,32 @@ def stream(vlm: VLM, sae: TopKSAE, images: ImageSet, batch: int, desc: str) -> I
     for first in tqdm(range(0, len(images), batch), desc=desc, mininterval=5):
         indices, pictures = readable(images, range(first, min(first + batch, len(images))))
         if pictures:
-            yield replace(encode(vlm, sae, pictures), images=torch.tensor(indices))
+            yield replace(encode(vlm, sae, pictures), images=torch.tensor(indices, device=DEVICE))
 
 
 class TopImages:
     """Keeps, for every latent, the images with the highest scores, and their heatmaps.
 
-    Memory does not depend on the number of images: ``latents x keep x patches``.
+    Memory does not depend on the number of images: ``latents x keep x patches``. A heatmap stays where it was
+    written until its image falls out: only ``slot`` says which place it has, since most batches change little.
 
     Parameters
     ----------
     latents, keep, patches : sizes.
     limit : images beyond this index are not looked at.
+    device : where it is kept; that of the codes.
     """
 
-    def __init__(self, latents: int, keep: int, patches: int, limit: int | None = None) -> None:
+    def __init__(
+        self, latents: int, keep: int, patches: int, limit: int | None = None, device: torch.device | str = "cpu"
+    ) -> None:
         self.limit = limit
-        self.score = torch.full((latents, keep), -1.0)  # -1: no image yet
-        self.image = torch.full((latents, keep), -1, dtype=torch.long)
-        self.heat = torch.zeros(latents, keep, patches)
-        self.fired = torch.zeros(latents, dtype=torch.long)  # images in which the latent is active
-        self.patches = torch.zeros(latents, dtype=torch.long)  # patches in which it is
+        self.score = torch.zeros(latents, keep, device=device)
+        self.image = torch.full((latents, keep), -1, device=device)  # -1: no image yet
+        self.slot = torch.arange(keep, device=device).repeat(latents, 1)  # of each place: its row of `heat`
+        self.heat = torch.zeros(latents, keep, patches, device=device)
+        self.fired = torch.zeros(latents, dtype=torch.long, device=device)  # images in which the latent is active
+        self.patches = torch.zeros(latents, dtype=torch.long, device=device)  # patches in which it is
 
     def see(self, codes: CodeBatch) -> None:
         """Merge a batch into the kept images; of equal scores the earlier image wins."""
@@ -69,31 +75,41 @@ class TopImages:
         new = codes.scores(latents).T  # [latents, n]
         self.fired += (new > 0).sum(1)
         self.patches += torch.bincount(codes.indices[codes.values > 0], minlength=latents)
-        n = new.shape[1]
-        image = codes.images.expand(latents, n)
-        score, order = torch.cat([self.score, new], 1).sort(dim=1, descending=True, stable=True)
-        order = order[:, :keep]
-        self.score = score[:, :keep]
-        self.image = torch.cat([self.image, image], 1).gather(1, order)
-        # Most batches change few latents' images, and the heatmaps are by far the largest thing here.
-        changed = torch.nonzero((order != torch.arange(keep)).any(1)).flatten()
-        for rows in changed.split(512):
-            kept = order[rows].clamp_max(keep - 1)[..., None].expand(-1, -1, self.heat.shape[-1])
-            self.heat[rows] = self.heat[rows].gather(1, kept)
-        latent, place = torch.nonzero((order >= keep) & (self.score > 0), as_tuple=True)
-        for latents_, places in zip(latent.split(4096), place.split(4096)):  # bounds the memory
-            self.heat[latents_, places] = codes.heatmap(order[latents_, places] - keep, latents_)
+        if not len(codes.images):
+            return
+        some = torch.nonzero(new.amax(1) > self.score[:, -1]).flatten()  # latents of which an image is replaced
+        image = codes.images.expand(len(some), -1)
+        score, order = torch.cat([self.score[some], new[some]], 1).sort(dim=1, descending=True, stable=True)
+        score, order = score[:, :keep], order[:, :keep]
+        fresh = (order >= keep) & (score > 0)
+        self.score[some] = score
+        self.image[some] = torch.cat([self.image[some], image], 1).gather(1, order).masked_fill(score <= 0, -1)
+        self.slot[some] = slot = _slots(self.slot[some], order)
+        latent, place = torch.nonzero(fresh, as_tuple=True)
+        rows = some[latent] * keep + slot[latent, place]
+        codes.draw(self.heat.flatten(0, 1), order[latent, place] - keep, some[latent], rows)
 
     def result(self) -> Evidence:
         """What was kept; places for which no image activated the latent hold image -1."""
-        empty = self.score <= 0
-        return Evidence(
-            self.score.clamp_min(0),
-            self.image.masked_fill(empty, -1),
-            self.heat.masked_fill(empty[..., None], 0),
-            self.fired,
-            self.patches,
-        )
+        heat = self.heat.gather(1, self.slot[..., None].expand_as(self.heat)).masked_fill_(self.image[..., None] < 0, 0)
+        kept = (self.score, self.image, heat, self.fired, self.patches)
+        return Evidence(*(tensor.cpu() for tensor in kept))
+
+
+def _slots(old: Tensor, order: Tensor) -> Tensor:
+    """Which row of the heatmaps each place has after a merge: kept images keep theirs, others take what is free.
+
+    Parameters
+    ----------
+    old : ``[latents, keep]``, rows before.
+    order : ``[latents, keep]``, which one each place's image was: of the old places, or, from ``keep`` on, a new one.
+    """
+    keep = old.shape[1]
+    kept = order < keep
+    slot = old.gather(1, order.clamp_max(keep - 1))
+    taken = torch.zeros_like(old).scatter_add(1, slot, kept.long())
+    free = taken.argsort(dim=1, stable=True)  # those of which none is taken come first
+    return torch.where(kept, slot, free.gather(1, ((~kept).cumsum(1) - 1).clamp_min(0)))
 
 
 class Scores:
@@ -111,10 +127,10 @@ class Scores:
 
     def see(self, codes: CodeBatch) -> None:
         """Take the wanted images out of a batch."""
-        rows = [i for i, image in enumerate(codes.images.tolist()) if image in self.row]
+        here = codes.images.tolist()
+        rows = [i for i, image in enumerate(here) if image in self.row]
         if rows:
-            part = codes.part(rows).scores(self.scores.shape[1])
-            self.scores[[self.row[int(codes.images[i])] for i in rows]] = part
+            self.scores[[self.row[here[i]] for i in rows]] = codes.part(rows).scores(self.scores.shape[1]).cpu()
 
 
 @dataclass(frozen=True)
@@ -182,12 +198,12 @@ class Gathered(Stage):
         with self.making():
             sae, patches = self.dictionary.sae, vlm.patches
             m = sae.encoder.out_features
-            top, smaller = TopImages(m, KEEP, patches), {n: TopImages(m, KEEP, patches, n) for n in self.sizes}
+            top, *smaller = (TopImages(m, KEEP, patches, n, DEVICE) for n in (None, *self.sizes))
             scores = Scores(m, self.negative_images)
             counter = self.images.counter(m) if self.truth else None
             codes = stream(vlm, sae, self.images, self.dictionary.subject.batch, "evidence")
-            watch(codes, top, *smaller.values(), scores, *([counter] if counter else []))
-            for n, part in smaller.items():
+            watch(codes, top, *smaller, scores, *([counter] if counter else []))
+            for n, part in zip(self.sizes, smaller):
                 part.result().save(self.path(f"top-{n}.safetensors"))
             if counter:
                 counter.result().save(self.path("truth.safetensors"))

@@ -11,6 +11,9 @@ from typing import Any
 from lib.contents import content_of, verify_shipped
 from lib.store import ROOT, Damaged, read, write_text
 
+# Environment of transformers, which reads it when it is imported: no bars, and of its messages errors alone.
+QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+
 
 def _here(name: str) -> Path | None:
     """The file or folder of a name, relative to the project, if there is one."""

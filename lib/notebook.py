@@ -12,6 +12,7 @@ import matplotlib
 from IPython import get_ipython
 
 from lib import settings
+from lib.hub import QUIET
 from lib.profile import load
 from lib.run import Run
 from lib.settings import ProfileError
@@ -39,8 +40,7 @@ def open_run(profile: str, overrides: dict[str, Any] | str | None = None) -> Run
             refuse_unknown(cell)
         # Whatever MPLBACKEND or matplotlibrc say: here pictures belong under their cells.
         matplotlib.use("module://matplotlib_inline.backend_inline")
-    # Read by transformers when it is imported, which happens when a model is loaded.
-    os.environ.update(TRANSFORMERS_VERBOSITY="error", HF_HUB_DISABLE_PROGRESS_BARS="1")
+    os.environ |= QUIET
     chosen = settings.overrides_of(overrides)
     loaded = load(profile, chosen)
     typed = "".join(f" --set {shlex.quote(f'{key}={json.dumps(value)}')}" for key, value in chosen.items())

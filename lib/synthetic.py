@@ -44,7 +44,9 @@ class SyntheticImages:
             drawn = [self.generator.generate(text, self.n) for text in part]
             pictures = [picture for some in drawn for picture in some]
             m = self.sae.encoder.out_features
-            scores = encode(self.load(), self.sae, pictures).scores(m).numpy() if pictures else np.zeros((0, m), "f4")
+            scores = (
+                encode(self.load(), self.sae, pictures).scores(m).cpu().numpy() if pictures else np.zeros((0, m), "f4")
+            )
             ends = np.cumsum([len(some) for some in drawn])
             for text, rows in zip(part, np.split(scores, ends[:-1])):
                 write_array(self._path(text), rows)

@@ -27,13 +27,13 @@ def note_reading(event: str, arguments: tuple[Any, ...]) -> None:
         note("used", ROOT / path)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Serve until the runner is done, or gone."""
-    end_with_parent(int(os.environ["JPY_PARENT_PID"]))
+    end_with_parent(os.getppid())
     sys.addaudithook(note_reading)
     from ipykernel.kernelapp import IPKernelApp
 
-    IPKernelApp.launch_instance()
+    IPKernelApp.launch_instance(arguments)
 
 
 if __name__ == "__main__":

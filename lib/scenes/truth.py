@@ -52,7 +52,7 @@ class TruthCounter:
 
     def see(self, codes: CodeBatch) -> None:
         """Count one batch."""
-        n = len(codes.values)
+        codes, n = codes.cpu(), len(codes.values)
         owner = torch.from_numpy(
             np.stack([self.scene(i).patches().ravel() for i in codes.images.tolist()]).astype(np.int64)
         )
@@ -65,8 +65,8 @@ class TruthCounter:
         size = latents * atoms
         self.active += torch.bincount(cell[on], minlength=size).reshape(latents, atoms)
         self.mass += torch.bincount(cell[on], weights=codes.values[on].double(), minlength=size).reshape(latents, atoms)
-        for i in range(n):  # occurrences met: each (latent, atom) once per image
-            self.met.view(-1)[cell[i][on[i]].unique()] += 1
+        once = (cell + size * torch.arange(n)[:, None, None])[on].unique()  # each (latent, atom) once per image
+        self.met += torch.bincount(once % size, minlength=size).reshape(latents, atoms)
 
     def result(self) -> Truth:
         """The counts."""
