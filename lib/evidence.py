@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -19,12 +18,14 @@ from lib.codes import CodeBatch, watch
 from lib.dictionary import Dictionary
 from lib.identity import NOT_PART
 from lib.images import ImageSet, readable
+from lib.kept import KEEP, Evidence, Scores, Seen, TopImages
 from lib.sae import TopKSAE
+from lib.spread import spread
 from lib.stage import Stage
-from lib.store import read, write_array, write_table, write_tensors
-from lib.vlm import VLM
+from lib.store import write_array, write_table
+from lib.vlm import VLM, Checkpoint
 
-KEEP = 10  # top images kept per latent; up to as many can be shown
+STRETCH = 1024  # pictures in a shard, about: what is kept of them must be small beside the work of encoding them
 
 
 @torch.inference_mode()
@@ -34,122 +35,15 @@ def encode(vlm: VLM, sae: TopKSAE, images: Sequence[Image.Image]) -> CodeBatch:
     return CodeBatch(torch.arange(len(images)), values.cpu(), indices.cpu())
 
 
-def stream(vlm: VLM, sae: TopKSAE, images: ImageSet, batch: int, desc: str) -> Iterator[CodeBatch]:
-    """Codes of an image set, batch by batch; pictures that cannot be read are left out."""
-    for first in tqdm(range(0, len(images), batch), desc=desc, mininterval=5):
-        indices, pictures = readable(images, range(first, min(first + batch, len(images))))
+def stream(
+    vlm: VLM, sae: TopKSAE, images: ImageSet, batch: int, desc: str, part: range | None = None
+) -> Iterator[CodeBatch]:
+    """Codes of an image set, or of a ``part`` of it, batch by batch; pictures that cannot be read are left out."""
+    part = range(len(images)) if part is None else part
+    for first in tqdm(range(0, len(part), batch), desc=desc, mininterval=5):
+        indices, pictures = readable(images, part[first : first + batch])
         if pictures:
             yield replace(encode(vlm, sae, pictures), images=torch.tensor(indices))
-
-
-class TopImages:
-    """Keeps, for every latent, the images with the highest scores, and their heatmaps.
-
-    Memory does not depend on the number of images: ``latents x keep x patches``.
-
-    Parameters
-    ----------
-    latents, keep, patches : sizes.
-    limit : images beyond this index are not looked at.
-    """
-
-    def __init__(self, latents: int, keep: int, patches: int, limit: int | None = None) -> None:
-        self.limit = limit
-        self.score = torch.full((latents, keep), -1.0)  # -1: no image yet
-        self.image = torch.full((latents, keep), -1, dtype=torch.long)
-        self.heat = torch.zeros(latents, keep, patches)
-        self.fired = torch.zeros(latents, dtype=torch.long)  # images in which the latent is active
-        self.patches = torch.zeros(latents, dtype=torch.long)  # patches in which it is
-
-    def see(self, codes: CodeBatch) -> None:
-        """Merge a batch into the kept images; of equal scores the earlier image wins."""
-        if self.limit is not None:
-            codes = codes.part(codes.images < self.limit)
-        latents, keep = self.score.shape
-        new = codes.scores(latents).T  # [latents, n]
-        self.fired += (new > 0).sum(1)
-        self.patches += torch.bincount(codes.indices[codes.values > 0], minlength=latents)
-        n = new.shape[1]
-        image = codes.images.expand(latents, n)
-        score, order = torch.cat([self.score, new], 1).sort(dim=1, descending=True, stable=True)
-        order = order[:, :keep]
-        self.score = score[:, :keep]
-        self.image = torch.cat([self.image, image], 1).gather(1, order)
-        # Most batches change few latents' images, and the heatmaps are by far the largest thing here.
-        changed = torch.nonzero((order != torch.arange(keep)).any(1)).flatten()
-        for rows in changed.split(512):
-            kept = order[rows].clamp_max(keep - 1)[..., None].expand(-1, -1, self.heat.shape[-1])
-            self.heat[rows] = self.heat[rows].gather(1, kept)
-        latent, place = torch.nonzero((order >= keep) & (self.score > 0), as_tuple=True)
-        for latents_, places in zip(latent.split(4096), place.split(4096)):  # bounds the memory
-            self.heat[latents_, places] = codes.heatmap(order[latents_, places] - keep, latents_)
-
-    def result(self) -> Evidence:
-        """What was kept; places for which no image activated the latent hold image -1."""
-        empty = self.score <= 0
-        return Evidence(
-            self.score.clamp_min(0),
-            self.image.masked_fill(empty, -1),
-            self.heat.masked_fill(empty[..., None], 0),
-            self.fired,
-            self.patches,
-        )
-
-
-class Scores:
-    """Keeps all image activation scores of a few images, for the negatives of AUROC.
-
-    Parameters
-    ----------
-    latents : size of the dictionary.
-    wanted : indices of the images.
-    """
-
-    def __init__(self, latents: int, wanted: Sequence[int]) -> None:
-        self.row = {int(image): row for row, image in enumerate(wanted)}
-        self.scores = torch.zeros(len(self.row), latents)
-
-    def see(self, codes: CodeBatch) -> None:
-        """Take the wanted images out of a batch."""
-        rows = [i for i, image in enumerate(codes.images.tolist()) if image in self.row]
-        if rows:
-            part = codes.part(rows).scores(self.scores.shape[1])
-            self.scores[[self.row[int(codes.images[i])] for i in rows]] = part
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """The top images of every latent, best first.
-
-    Attributes
-    ----------
-    score : image activation scores (Eq. 3), ``[latents, keep]``.
-    image : indices into the image set, -1 where there is none, ``[latents, keep]``.
-    heat : codes of every patch of those images, ``[latents, keep, patches]``.
-    fired : number of images in which each latent is active, ``[latents]``.
-    patches : number of patches in which each latent is active, ``[latents]``.
-    """
-
-    score: Tensor
-    image: Tensor
-    heat: Tensor
-    fired: Tensor
-    patches: Tensor
-
-    def save(self, path: Path) -> Path:
-        """Write as safetensors."""
-        return write_tensors(path, vars(self))
-
-    @classmethod
-    def load(cls, path: Path) -> Evidence:
-        """Read what :meth:`save` wrote."""
-        return cls(**read(path))
-
-    def grid(self, latent: int, place: int) -> Tensor:
-        """Heatmap of one top image as a square: ``[rows, columns]``."""
-        heat = self.heat[latent, place]
-        side = round(len(heat) ** 0.5)
-        return heat.reshape(side, side)
 
 
 @dataclass(frozen=True)
@@ -175,25 +69,33 @@ class Gathered(Stage):
     truth: bool = False
     seed: int = 0
 
-    def make(self, vlm: VLM) -> None:
-        """Encode every picture once, under the eyes of all who keep something of it; unless that is done."""
+    def make(self, load: Callable[[], VLM]) -> None:
+        """Encode every picture once, under the eyes of all who keep something of it; unless that is done.
+
+        Parameters
+        ----------
+        load : gives the subject.
+        """
         if self.made:
             return
         with self.making():
-            sae, patches = self.dictionary.sae, vlm.patches
-            m = sae.encoder.out_features
-            top, smaller = TopImages(m, KEEP, patches), {n: TopImages(m, KEEP, patches, n) for n in self.sizes}
-            scores = Scores(m, self.negative_images)
-            counter = self.images.counter(m) if self.truth else None
-            codes = stream(vlm, sae, self.images, self.dictionary.subject.batch, "evidence")
-            watch(codes, top, *smaller.values(), scores, *([counter] if counter else []))
-            for n, part in smaller.items():
+            size = self.dictionary.subject.batch
+            step = size * -(-STRETCH // size)  # whole batches: every picture is in the same one whoever encodes it
+            n = len(self.images)
+            parts = spread(Look(self), [range(i, min(i + step, n)) for i in range(0, n, step)], load, "evidence")
+            seen = next(parts)
+            scores = Scores(seen.scores.scores.shape[1], self.negative_images)
+            scores.merge(seen.scores)
+            seen.scores = scores
+            for part in parts:
+                seen.merge(part)
+            for n, part in seen.smaller.items():
                 part.result().save(self.path(f"top-{n}.safetensors"))
-            if counter:
-                counter.result().save(self.path("truth.safetensors"))
-            write_array(self.path("negatives.npy"), scores.scores.numpy())
+            if seen.truth:
+                seen.truth.result().save(self.path("truth.safetensors"))
+            write_array(self.path("negatives.npy"), seen.scores.scores.numpy())
             write_table(self.path("pictures.parquet"), pd.DataFrame({"picture": [str(i) for i in self.images.ids]}))
-            top.result().save(self.path("top.safetensors"))
+            seen.top.result().save(self.path("top.safetensors"))
 
     @property
     def files(self) -> list[str]:
@@ -227,6 +129,38 @@ class Gathered(Stage):
     def negative_scores(self) -> Tensor:
         """Image activation scores of the negatives, ``[n, latents]``."""
         return torch.from_numpy(self.read("negatives.npy"))
+
+
+@dataclass(frozen=True)
+class Look:
+    """Looking at stretches of an image set.
+
+    Attributes
+    ----------
+    gathered : what the set is, and what is kept of it.
+    """
+
+    gathered: Gathered
+
+    @property
+    def model(self) -> Checkpoint:
+        """The subject."""
+        return self.gathered.dictionary.subject
+
+    def __call__(self, shard: range, load: Callable[[], VLM]) -> Seen:
+        """What is kept of one stretch."""
+        stage, vlm = self.gathered, load()
+        sae = stage.dictionary.sae
+        m, patches = sae.encoder.out_features, vlm.patches
+        seen = Seen(
+            TopImages(m, KEEP, patches),
+            {n: TopImages(m, KEEP, patches, n) for n in stage.sizes},
+            Scores(m, [i for i in stage.negative_images if i in shard]),
+            stage.images.counter(m) if stage.truth else None,
+        )
+        codes = stream(vlm, sae, stage.images, stage.dictionary.subject.batch, "look", shard)
+        watch(codes, seen.top, *seen.smaller.values(), seen.scores, *([seen.truth] if seen.truth else []))
+        return seen
 
 
 class TooFewLatents(ValueError):
