@@ -42,6 +42,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--in-place", action="store_true")
     parser.add_argument("--force", action="store_true")
     parser.add_argument("--from-scratch", action="store_true")
+    who = parser.add_mutually_exclusive_group()
+    who.add_argument("--workers", type=_some, metavar="N")
+    who.add_argument("--cluster", metavar="ADDRESS")
     options = parser.parse_args(arguments)
     given = [name for name, value in vars(options).items() if value and name not in ("profile", "settings")]
     if {"word", "plan", "status"} & set(given) and len(given) > 1:
@@ -49,6 +52,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     if options.word and options.settings:
         parser.error("verify compares with what is committed, which is made without --set")
     return options
+
+
+def _some(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
 
 
 def overrides(given: list[str]) -> dict[str, Any]:
@@ -143,13 +153,16 @@ def answer(options: argparse.Namespace) -> int:
         from lib.running.status import main_status
 
         return main_status(profile)
+    from lib.running.cluster import offered
+
     need_folder(ROOT / "figures")
     with alone(RUNS / profile.name):
         if options.from_scratch:
             from lib.desk.build import build_all
 
             build_all()
-        return run(options, profile, {"profile": options.profile, "overrides": chosen})
+        with offered(options.workers, options.cluster):
+            return run(options, profile, {"profile": options.profile, "overrides": chosen})
 
 
 def chosen_jobs(options: argparse.Namespace, profile: Profile, parameters: dict[str, Any]) -> tuple[list[Job], bool]:

@@ -12,7 +12,7 @@ import pandas as pd
 from lib.evidence import Active
 from lib.explain import Explanations, Variation
 from lib.judges import Segmenter
-from lib.metrics import mean_ious
+from lib.overlap import mean_ious
 from lib.stage import Stage
 from lib.store import write_json, write_table
 from lib.vlm import VLM
@@ -76,11 +76,11 @@ def choose(choices: Sequence[Choice], load: Callable[[], VLM]) -> pd.DataFrame:
     if new:
         first, tables = new[0], []
         latents = first.active.latents["validation"]
+        first.explanations.make_all([(v, latents) for choice in new for v in choice.tries], load)
         for choice in new:
-            said = [choice.explanations.make(v, latents, load) for v in choice.tries]
+            said = [choice.explanations.table(v, latents) for v in choice.tries]
             tables.append(pd.concat(said, ignore_index=True)[["method", "coefficient", "latent", "explanation"]])
         table = pd.concat(tables, ignore_index=True)
-        first.segmenter.prepare(table.explanation)
         table["iou"] = mean_ious(table, [(first.active.held_out.top, first.segmenter, range(first.k))])
         for choice in new:
             own = table[table.method == choice.variation.method.key].reset_index(drop=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -14,15 +15,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lib import prompts
+from lib.controls import Control
 from lib.device import halved
 from lib.dictionary import Dictionary
-from lib.evidence import Evidence, Gathered
+from lib.evidence import Gathered
 from lib.hooks import Intervention
 from lib.identity import digest, plain
 from lib.images import BLANK, ImageSet, readable
+from lib.kept import Evidence
 from lib.methods import Method
 from lib.overlay import heatmap_overlay, occlude
 from lib.questions import Question
+from lib.spread import spread
 from lib.stage import Stage
 from lib.store import add_rows, note, read, write_json
 from lib.vlm import VLM, Checkpoint
@@ -41,6 +45,12 @@ def pictures(evidence: Evidence, images: ImageSet, latent: int, k: int, mode: st
         )
         for index, picture in zip(*readable(images, list(found)))
     }
+
+
+def batches(latents: Sequence[int], pictures: int, k: int) -> list[Sequence[int]]:
+    """Latents as they are asked about together: so many ``pictures`` in all, ``k`` each (0 for the blank one)."""
+    size = max(1, pictures // max(1, k))
+    return [latents[first : first + size] for first in range(0, len(latents), size)]
 
 
 @dataclass(frozen=True)
@@ -78,11 +88,10 @@ class Explainer:
         model``. An explanation is empty where the model said nothing, or where the latent has no
         top image to show.
         """
-        size = max(1, self.batch // (1 if method.evidence == "blank" else self.k))
-        parts = [latents[first : first + size] for first in range(0, len(latents), size)]
+        parts = batches(latents, self.batch, 0 if method.evidence == "blank" else self.k)
         name = f"{method.key} {method.coefficient:g}" if method.steer else method.key
         rows = []
-        for part in tqdm(parts, desc=name, mininterval=5):
+        for part in tqdm(parts, desc=name, mininterval=5, disable=len(parts) < 2):
             rows += halved(lambda latents: self._ask(latents, method), part)
         return pd.DataFrame(rows)
 
@@ -121,69 +130,6 @@ class Explainer:
             where = self.vlm.positions(heat > 0)  # [images, tokens]
         counts = torch.tensor([len(shown) for shown in places.values()])
         return Intervention(vectors.repeat_interleave(counts, 0), method.steer, where)
-
-
-# -- controls (appendix J) -------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Control:
-    """What belongs to another latent, or to none.
-
-    Attributes
-    ----------
-    name : ``random``: random directions; ``permuted``: another latent's direction; ``images``: another latent's
-        images; ``both``: both from the same other latent, which is then all it explains.
-    seed : of the exchange.
-    among : the latents that swap; empty for random directions.
-    """
-
-    name: Literal["random", "permuted", "images", "both"]
-    seed: int
-    among: tuple[int, ...] = ()
-
-    def directions(self, own: Tensor) -> Tensor:
-        """The directions under this control: ``[latents, d]``."""
-        if self.name == "random":
-            return random_directions(own, self.seed)
-        return permuted_directions(own, self.among, self.seed) if self.name in ("permuted", "both") else own
-
-    def evidence(self, own: Evidence) -> Evidence:
-        """The top images under this control."""
-        return permuted_evidence(own, self.among, self.seed) if self.name in ("images", "both") else own
-
-
-def random_directions(directions: Tensor, seed: int) -> Tensor:
-    """Control: random directions of the same norms, ``[latents, d]`` (appendix J)."""
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(directions.shape, generator=generator)
-    return torch.nn.functional.normalize(noise, dim=1) * directions.norm(dim=1, keepdim=True)
-
-
-def permuted_directions(directions: Tensor, latents: Sequence[int], seed: int) -> Tensor:
-    """Control: every one of ``latents`` gets the direction of another of them (appendix J).
-
-    A random cyclic order guarantees that no latent keeps its own.
-    """
-    order = np.random.default_rng(seed).permutation(np.asarray(latents))
-    out = directions.clone()
-    out[order] = directions[np.roll(order, 1)]
-    return out
-
-
-def permuted_evidence(evidence: Evidence, latents: Sequence[int], seed: int) -> Evidence:
-    """Control: every one of ``latents`` gets the top images of another of them, and their heatmaps.
-
-    With the seed of :func:`permuted_directions`, images and direction come from the same other latent.
-    """
-    order = np.random.default_rng(seed).permutation(np.asarray(latents))
-    changed = {name: tensor.clone() for name, tensor in vars(evidence).items()}
-    for name, tensor in vars(evidence).items():
-        changed[name][order] = tensor[np.roll(order, 1)]
-    return Evidence(**changed)
-
-
-# -- the stage -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -249,14 +195,25 @@ class Explanations(Stage):
         ----------
         load : gives the explainer; called only if there is something to explain.
         """
-        known = self._known(variation)
-        new = [i for i in latents if known is None or i not in set(known.latent)]
-        if new:
-            with self.making():
-                write_json(self.path(f"{variation.file}.json"), plain(variation))
-                made = self._explainer(variation, load()).explain(new, variation.method)
-                add_rows(self.path(f"{variation.file}.parquet"), made, ["latent"])
+        self.make_all([(variation, latents)], load)
         return self.table(variation, latents)
+
+    def make_all(self, wanted: Sequence[tuple[Variation, Sequence[int]]], load: Callable[[], VLM]) -> None:
+        """Explain what has not been explained yet of several variations by one model; each batch is kept at once."""
+        shards = []
+        for number, (variation, latents) in enumerate(wanted):
+            known = self._known(variation)
+            there = set() if known is None else set(known.latent)
+            parts = batches([i for i in latents if i not in there], self.batch, variation.k)
+            shards += [(number, part) for part in parts]
+        if not shards:
+            return
+        asked = tuple(variation for variation, _ in wanted)
+        with self.making():
+            for number in sorted({number for number, _ in shards}):
+                write_json(self.path(f"{asked[number].file}.json"), plain(asked[number]))
+            for made, (number, _) in zip(spread(Ask(self, asked), shards, load, "explain"), shards):
+                add_rows(self.path(f"{asked[number].file}.parquet"), made, ["latent"])
 
     def table(self, variation: Variation, latents: Sequence[int]) -> pd.DataFrame:
         """What :meth:`make` has left, with a column ``control``.
@@ -277,13 +234,51 @@ class Explanations(Stage):
         path = self.path(f"{variation.file}.parquet")
         return read(path) if path.exists() else None
 
-    def _explainer(self, v: Variation, vlm: VLM) -> Explainer:
-        directions = self.dictionary.sae.directions
-        if v.control:
-            directions = v.control.directions(directions)
-        sizes = {"batch": self.batch, "max_new_tokens": self.max_new_tokens}
+
+@dataclass(frozen=True)
+class Ask:
+    """Asking one model about latents, a batch at a time.
+
+    Attributes
+    ----------
+    explanations : the dictionary, and how it is asked about.
+    variations : what is asked; a shard is the number of one, and latents.
+    """
+
+    explanations: Explanations
+    variations: tuple[Variation, ...]
+
+    @property
+    def model(self) -> Checkpoint:
+        """The model that speaks."""
+        return self.variations[0].explainer
+
+    @cached_property
+    def _latest(self) -> dict[int, dict[str, Any]]:
+        return {}
+
+    def _setting(self, number: int) -> dict[str, Any]:
+        """What an :class:`Explainer` is given for a variation, beside its model; that of the latest is kept."""
+        if number not in self._latest:
+            self._latest.clear()
+            self._latest[number] = self._made(self.variations[number])
+        return self._latest[number]
+
+    def _made(self, v: Variation) -> dict[str, Any]:
+        stage = self.explanations
+        directions = stage.dictionary.sae.directions
+        out = {
+            "directions": v.control.directions(directions) if v.control else directions,
+            "norm": stage.dictionary.report["norm"],
+            "batch": stage.batch,
+            "max_new_tokens": stage.max_new_tokens,
+        }
         if v.shown is None:
-            return Explainer(vlm, directions, self.dictionary.report["norm"], blank=v.blank, **sizes)
+            return out | {"blank": v.blank}
         top = v.shown.top_of(v.limit)
-        top = v.control.evidence(top) if v.control else top
-        return Explainer(vlm, directions, self.dictionary.report["norm"], top, v.shown.images, v.k, **sizes)
+        return out | {"evidence": v.control.evidence(top) if v.control else top, "images": v.shown.images, "k": v.k}
+
+    def __call__(self, shard: tuple[int, Sequence[int]], load: Callable[[], VLM]) -> pd.DataFrame:
+        """Explanations of some latents."""
+        number, latents = shard
+        return Explainer(load(), **self._setting(number)).explain(latents, self.variations[number].method)

@@ -12,60 +12,20 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 from torch import Tensor
 
-from lib.evidence import Evidence, Gathered
+from lib.evidence import Gathered
 from lib.explain import pictures
-from lib.images import ImageSet, UnreadableImage
+from lib.images import ImageSet
 from lib.judges import Generator, ImageTextModel, Segmenter
-from lib.overlay import upsample
+from lib.kept import Evidence
+from lib.overlap import mean_ious
 from lib.stage import Stage
 from lib.store import add_rows, read
 from lib.synthetic import SyntheticImages
 from lib.vlm import VLM
 
 CHANCE = 0.5
-
-
-def iou(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over union of two boolean masks (Eq. 8); 0 if both are empty."""
-    union = np.logical_or(a, b).sum()
-    return float(np.logical_and(a, b).sum() / union) if union else 0.0
-
-
-Where = tuple[Evidence, Segmenter, Sequence[int]]  # top images, what finds things in them, and which places count
-
-
-def mean_ious(explanations: pd.DataFrame, sets: Sequence[Where]) -> np.ndarray:
-    """IoU between what each text names and where its latent is active, the mean over the latent's top images: ``[n]``.
-
-    The latent's mask is code > 0, upsampled to pixels (Eq. 7 and 8). NaN if no image activates the latent. It goes
-    latent by latent and image by image, since a segmenter that embeds pictures then embeds each of them once.
-
-    Parameters
-    ----------
-    explanations : a table with columns ``latent`` and ``explanation``; equal rows are scored once.
-    sets : the images are those of all sets together.
-    """
-    found: dict[tuple[int, str], float] = {}
-    for latent, part in explanations.groupby("latent", sort=False):
-        scores: dict[str, list[float]] = {text: [] for text in part.explanation}
-        for evidence, segmenter, places in sets:
-            for place in places:
-                image = int(evidence.image[latent, place])
-                if image < 0:
-                    continue
-                try:
-                    masks = [segmenter.segment(text, image) for text in scores]
-                except UnreadableImage:
-                    continue  # the set has noted it
-                active = evidence.grid(latent, place).numpy() > 0
-                active = upsample(active, masks[0].shape, Image.Resampling.NEAREST) > 0.5
-                for values, mask in zip(scores.values(), masks):
-                    values.append(iou(mask, active))
-        found |= {(latent, text): float(np.mean(values or [np.nan])) for text, values in scores.items()}
-    return np.array([found[pair] for pair in zip(explanations.latent, explanations.explanation)])
 
 
 def auroc(positives: Iterable[float], negatives: Iterable[float]) -> float:
@@ -244,9 +204,7 @@ class Scores(Stage):
 
     def synthetic(self, load: Callable[[], VLM]) -> SyntheticImages:
         """Draws explanations and encodes the drawings; what was encoded before is read, and needs no model."""
-        return SyntheticImages(
-            self.generator, self.drawings, load, self.held_out.dictionary.sae, self.path("synthetic")
-        )
+        return SyntheticImages(self.generator, self.drawings, load, self.held_out.dictionary, self.path("synthetic"))
 
     def bench(self, load: Callable[[], VLM], truth: Any | None) -> Bench:
         """What explanations are scored with."""
@@ -271,6 +229,5 @@ class Scores(Stage):
         new = wanted[~pd.MultiIndex.from_frame(wanted).isin(pd.MultiIndex.from_frame(known[names]))]
         if len(new):
             with self.making():
-                self.segmenter.prepare(new.explanation)
                 known = add_rows(path, score_table(new, self.bench(load, truth)), names)
         return explained.merge(known, on=names, how="left", validate="many_to_one")

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 from lib import settings
 from lib.dictionary import Recipe
-from lib.evidence import KEEP
 from lib.hub import Asset
 from lib.identity import digest
+from lib.kept import KEEP
 from lib.ranges import MOST, Count, Distinct, Positive, Range, Seed, Share, Some, Weight
 from lib.settings import GIVEN, ProfileError, nearest
 from lib.vlm import Checkpoint

@@ -11,9 +11,10 @@ from typing import Any
 import pandas as pd
 
 from lib.coefficients import Choice, choose
+from lib.controls import Control
 from lib.dictionary import Dictionary
 from lib.evidence import Active, Gathered
-from lib.explain import Control, Explanations, Variation
+from lib.explain import Explanations, Variation
 from lib.images import ImageSet
 from lib.judges import Segmenter
 from lib.judges.clip import OpenClip
@@ -152,8 +153,8 @@ class Run:
 
     def gather(self) -> None:
         """One pass over each set: what explainers may see, and what scores come from."""
-        self.shown.make(self.vlm)
-        self.held_out.make(self.vlm)
+        self.shown.make(lambda: self.vlm)
+        self.held_out.make(lambda: self.vlm)
 
     def variation(self, method: Method, **changes: Any) -> Variation:
         """What is asked for, with the profile's settings but for the ``changes`` (see :class:`Variation`)."""
@@ -201,9 +202,11 @@ class Run:
         """The test latents by all methods, and Steering's controls; only read, if not ``make``."""
         test, own = self.latents["test"], [self.at_best(m) for m in (NOTHING, *TOP_K, *STEERING, *HYBRID)]
         controls = [self.control(name, test) for name in ("random", "permuted")]
-        wanted = [(m, None) for m in own] + [(m, c) for m in own if m.family == "Steering" for c in controls]
-        get = self.explanations if make else lambda m, t, **more: self.explained.table(self.variation(m, **more), t)
-        return pd.concat([get(method, test, control=control) for method, control in wanted], ignore_index=True)
+        pairs = [(m, None) for m in own] + [(m, c) for m in own if m.family == "Steering" for c in controls]
+        wanted = [self.variation(method, control=control) for method, control in pairs]
+        if make:
+            self.explained.make_all([(v, test) for v in wanted], lambda: self.model(self.profile.subject.checkpoint))
+        return pd.concat([self.explained.table(v, test) for v in wanted], ignore_index=True)
 
     def score(self, explained: pd.DataFrame) -> pd.DataFrame:
         """Explanations with the metrics, and the truth where it is known."""

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from lib.codes import CodeBatch, watch
-from lib.evidence import Evidence, Scores, TopImages, encode, stream
+from lib.evidence import encode, stream
+from lib.kept import Evidence, Scores, TopImages
 from lib.scenes.catalogue import ATOM_INDEX, ATOMS
 from lib.vlm import VLM
 

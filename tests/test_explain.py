@@ -9,10 +9,12 @@ from PIL import Image
 
 from lib import prompts
 from lib.codes import watch
-from lib.evidence import TopImages, stream
-from lib.explain import Explainer, permuted_directions, permuted_evidence, random_directions
+from lib.controls import permuted_directions, permuted_evidence, random_directions
+from lib.evidence import stream
+from lib.explain import Explainer
 from lib.explain import pictures as top_pictures
 from lib.images import BLANK, UnreadableImage
+from lib.kept import TopImages
 from lib.methods import COMPARED, METHODS, Method, trio
 from lib.overlay import heatmap_overlay, occlude
 from lib.scenes.images import split

@@ -133,8 +133,8 @@ def test_what_runs_while_a_stage_is_made_is_what_it_names(tmp_path, monkeypatch)
     assert run.vlm and run.sets and run.world.reader  # loaded before anything is watched
     makers = {
         "dictionary": lambda: run.dictionary.make(run.vlm),
-        "shown": lambda: run.shown.make(run.vlm),
-        "held_out": lambda: run.held_out.make(run.vlm),
+        "shown": lambda: run.shown.make(lambda: run.vlm),
+        "held_out": lambda: run.held_out.make(lambda: run.vlm),
         "explained": lambda: run.explanations(TOP_K.heatmaps, run.latents["test"]),
         "choice": lambda: run.choose((STEERING.add,)),
         "scores": lambda: run.score(run.explanations(TOP_K.masks, run.latents["test"])),

@@ -7,8 +7,8 @@ import pytest
 import torch
 from tiny_tables import scores
 
-from lib.evidence import Evidence
 from lib.images import UnreadableImage
+from lib.kept import Evidence
 from lib.methods import COMPARED, HYBRID, NOTHING, STEERING, TOP_K, trio
 from lib.metrics import metrics_of
 from lib.scenes.images import SceneImages

@@ -1,14 +1,17 @@
 """Metrics equal values worked out by hand, and failures count."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from PIL import Image
 
-from lib.evidence import Evidence
 from lib.images import UnreadableImage
-from lib.metrics import METRICS, Bench, auroc, iou, masked_embeddings, mean_ious, score_table
+from lib.kept import Evidence
+from lib.metrics import METRICS, Bench, auroc, masked_embeddings, score_table
+from lib.overlap import iou, mean_ious
 from lib.scenes.catalogue import ATOM_INDEX
 from lib.scenes.drawing import draw
 from lib.scenes.images import SceneImages
@@ -40,6 +43,9 @@ def test_iou_by_hand():
 def test_iou_score_averages_over_images_and_takes_the_union_of_all_that_is_named():
     class Halves:
         """Left half for "left", right half for "right", all for both."""
+
+        def prepare(self, texts):
+            pass
 
         def segment(self, text, image):
             mask = np.zeros((4, 4), bool)
@@ -154,7 +160,9 @@ def test_clip_scores_belong_to_their_latent_in_any_order(tiny_vlm, tiny_sae, tmp
             images=Flat(),
             k=1,
             segmenter=SceneSegmenter(SceneImages(1, 0, 2)),
-            synthetic=SyntheticImages(SceneGenerator(Mix(), 1), 2, lambda: tiny_vlm, tiny_sae, tmp_path),
+            synthetic=SyntheticImages(
+                SceneGenerator(Mix(), 1), 2, lambda: tiny_vlm, SimpleNamespace(sae=tiny_sae), tmp_path
+            ),
             negatives=torch.zeros(3, 24),
             clip=FlatClip(),
         ),
@@ -172,7 +180,9 @@ def test_a_failed_explanation_is_scored_as_a_failure(tiny_vlm, tiny_sae, tmp_pat
             images=SceneImages(1, 0, 2),
             k=1,
             segmenter=SceneSegmenter(SceneImages(1, 0, 2)),
-            synthetic=SyntheticImages(SceneGenerator(Mix(), 1), 2, lambda: tiny_vlm, tiny_sae, tmp_path),
+            synthetic=SyntheticImages(
+                SceneGenerator(Mix(), 1), 2, lambda: tiny_vlm, SimpleNamespace(sae=tiny_sae), tmp_path
+            ),
             negatives=torch.zeros(3, 24),
             clip=FlatClip(),
         ),
@@ -188,7 +198,7 @@ def test_auroc_uses_each_latents_own_negatives(tiny_vlm, tiny_sae, tmp_path):
     negatives = torch.zeros(3, 24)
     negatives[:, 7] = 1e6
     table = pd.DataFrame({"latent": [6, 7], "explanation": ["a dog", "a dog"]})
-    synthetic = SyntheticImages(SceneGenerator(Mix(), 1), 2, lambda: tiny_vlm, tiny_sae, tmp_path)
+    synthetic = SyntheticImages(SceneGenerator(Mix(), 1), 2, lambda: tiny_vlm, SimpleNamespace(sae=tiny_sae), tmp_path)
     np.save(synthetic._path("a dog"), np.ones((2, 24), "f4"))
     scored = score_table(
         table,
@@ -207,7 +217,9 @@ def test_auroc_uses_each_latents_own_negatives(tiny_vlm, tiny_sae, tmp_path):
 
 def test_synthetic_activation_is_the_mean_score_of_the_drawings(tiny_vlm, tiny_sae, tmp_path):
     painter = SceneGenerator(Mix(), 1)
-    found = SyntheticImages(painter, 3, lambda: tiny_vlm, tiny_sae, tmp_path).scores("a dog on grass", 5)
+    found = SyntheticImages(painter, 3, lambda: tiny_vlm, SimpleNamespace(sae=tiny_sae), tmp_path).scores(
+        "a dog on grass", 5
+    )
     with torch.inference_mode():
         codes = tiny_sae.encode(tiny_vlm.residual(painter.generate("a dog on grass", 3)))
     assert found == pytest.approx(codes[..., 5].mean(1).tolist(), abs=1e-4)
@@ -227,6 +239,9 @@ def test_bootstrap_covers_and_repeats():
 
 def test_a_picture_that_cannot_be_read_any_more_is_left_out():
     class Gone:
+        def prepare(self, texts):
+            pass
+
         def segment(self, text, image):
             if image == 2:
                 raise UnreadableImage("2", "gone")
@@ -242,7 +257,7 @@ def test_a_score_out_of_its_range_is_an_error(tiny_vlm, tiny_sae, tmp_path):
         def embed_texts(self, texts):
             return super().embed_texts(texts) * 3
 
-    synthetic = SyntheticImages(SceneGenerator(Mix(), 1), 1, lambda: tiny_vlm, tiny_sae, tmp_path)
+    synthetic = SyntheticImages(SceneGenerator(Mix(), 1), 1, lambda: tiny_vlm, SimpleNamespace(sae=tiny_sae), tmp_path)
     evidence, finder = evidence_of([[0]] * 24, torch.ones(24, 1, 64)), SceneSegmenter(SceneImages(1, 0, 2))
     bench = Bench(evidence, Flat(), 1, torch.zeros(3, 24), finder, synthetic, Loud())
     with pytest.raises(ValueError, match="CLIP score of 'red' is 3: it must lie between -1 and 1"):

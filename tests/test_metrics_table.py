@@ -121,7 +121,7 @@ def held_out(tiny_vlm, tiny_sae, pictures, tmp_path_factory) -> Gathered:
     tiny_sae.save(dictionary.path("sae.safetensors"))
     write_json(dictionary.path("report.json"), {"norm": 1.0})
     gathered = Gathered(home, dictionary, pictures, negatives=4, truth=True)
-    gathered.make(tiny_vlm)
+    gathered.make(lambda: tiny_vlm)
     return gathered
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from lib.evidence import Evidence
+from lib.kept import Evidence
 from lib.methods import HYBRID, TOP_K
 from lib.metrics import Bench, score_table
 from lib.scenes.images import SceneImages
@@ -48,7 +48,9 @@ def run(tiny_vlm, tiny_sae, tmp_path_factory):
 
     shown, held_out = gathered(SceneImages(1, 0, 30), 0), gathered(SceneImages(1, 30, 30), 7)
     folder = tmp_path_factory.mktemp("synthetic")
-    synthetic = SyntheticImages(SceneGenerator(Mix(), 1), 2, lambda: tiny_vlm, tiny_sae, folder)
+    synthetic = SyntheticImages(
+        SceneGenerator(Mix(), 1), 2, lambda: tiny_vlm, types.SimpleNamespace(sae=tiny_sae), folder
+    )
     negatives = torch.rand(6, 24, generator=torch.Generator().manual_seed(2)) * torch.arange(24)
     bench = Bench(held_out.top, held_out.images, 5, negatives, SceneSegmenter(held_out.images), synthetic, Colours())
     return types.SimpleNamespace(shown=shown, bench=bench, world=types.SimpleNamespace(segmenter=SceneSegmenter))

@@ -7,7 +7,8 @@ from stand_in import stand_in
 from tiny_tables import scores
 
 from lib.codes import watch
-from lib.evidence import TopImages, stream
+from lib.evidence import stream
+from lib.kept import TopImages
 from lib.methods import HYBRID, TOP_K
 from lib.studies.set_size import SHOWN_SETS, by_set_size, size_effects
 

@@ -188,10 +188,10 @@ def test_every_file_that_a_stage_makes_is_one_that_it_asks_for(home, tiny_vlm, t
     run._home = home
     monkeypatch.setattr(Dictionary, "sae", tiny_sae)
     for stage in (run.shown, run.held_out):
-        stage.make(tiny_vlm)
+        stage.make(lambda: tiny_vlm)
         assert {p.name for p in stage.folder.iterdir()} - {"stage.json", "cost.json"} == set(stage.files)
         stage.path("negatives.npy").unlink()
-        stage.make(tiny_vlm)
+        stage.make(lambda: tiny_vlm)
         assert stage.made
 
 

@@ -10,9 +10,10 @@ from PIL import Image
 from lib.activations import ShuffledActivations, activations
 from lib.codes import watch
 from lib.device import halved
-from lib.evidence import TopImages, stream
+from lib.evidence import stream
 from lib.explain import Explainer
 from lib.images import UnreadableImage
+from lib.kept import TopImages
 from lib.methods import STEERING
 
 

@@ -1,7 +1,8 @@
 """The kernel in which the runner executes a notebook: ``python -m lib.running.kernel -f FILE``.
 
-It is IPython's, with two additions: it ends with the process that started it, and it tells the runner of every table
-and published number that is read in it, so that a notebook is run again when one of them changes.
+It is IPython's, with three additions: it ends with the process that started it, it tells the runner of every table
+and published number that is read in it, so that a notebook is run again when one of them changes, and it gives shards
+to workers where there are some.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 import sys
 from typing import Any
 
-from lib.running.process import end_with_parent
+from lib.running.process import CLUSTER, end_with_parent
 from lib.store import ROOT, note
 
 WATCHED = (f"{ROOT / 'figures'}{os.sep}", f"{ROOT / 'data' / 'paper'}{os.sep}")
@@ -31,6 +32,10 @@ def main(arguments: list[str] | None = None) -> None:
     """Serve until the runner is done, or gone."""
     end_with_parent(os.getppid())
     sys.addaudithook(note_reading)
+    if CLUSTER in os.environ:
+        from lib.running.cluster import use
+
+        use(os.environ[CLUSTER])
     from ipykernel.kernelapp import IPKernelApp
 
     IPKernelApp.launch_instance(arguments)

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from lib.store import Damaged, read, short, write_json
 
+CLUSTER = "STEERING_COMPANION_CLUSTER"  # environment variable: who works for the runner's kernels, if not they
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

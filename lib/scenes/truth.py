@@ -33,6 +33,7 @@ from lib.store import read as read_file
 from lib.store import write_tensors
 
 MEASURES = ("patch_f1", "correctness")
+STEP = 2**-24  # codes are summed in such steps: float64 then holds sums below 2^29 exactly, whatever is added first
 
 
 class TruthCounter:
@@ -64,9 +65,18 @@ class TruthCounter:
         on = codes.values > 0
         size = latents * atoms
         self.active += torch.bincount(cell[on], minlength=size).reshape(latents, atoms)
-        self.mass += torch.bincount(cell[on], weights=codes.values[on].double(), minlength=size).reshape(latents, atoms)
+        mass = (codes.values[on].double() / STEP).round() * STEP
+        self.mass += torch.bincount(cell[on], weights=mass, minlength=size).reshape(latents, atoms)
         once = (cell + size * torch.arange(n)[:, None, None])[on].unique()  # each (latent, atom) once per image
         self.met += torch.bincount(once % size, minlength=size).reshape(latents, atoms)
+
+    def merge(self, other: TruthCounter) -> None:
+        """Add what was counted on other scenes: exactly as if they had been seen here."""
+        self.mass += other.mass
+        self.active += other.active
+        self.met += other.met
+        self.patches += other.patches
+        self.occurrences += other.occurrences
 
     def result(self) -> Truth:
         """The counts."""

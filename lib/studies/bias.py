@@ -92,7 +92,7 @@ def dose_response(run: Run, latents: list[int]) -> pd.DataFrame:
     tables = []
     for dose in run.profile.study.doses:
         shown = shown_at(run, dose)
-        shown.make(run.vlm)
+        shown.make(lambda: run.vlm)
         for method in map(run.at_best, DOSED):
             tables.append(run.explanations(method, latents, shown=shown).assign(dose=dose))
     return _with_bias(tables, run)

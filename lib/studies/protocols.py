@@ -14,7 +14,8 @@ import pandas as pd
 import torch
 
 from lib.methods import Method
-from lib.metrics import METRICS, Bench, auroc, clip_scores, masked_embeddings, mean_ious, metrics_of
+from lib.metrics import METRICS, Bench, auroc, clip_scores, masked_embeddings, metrics_of
+from lib.overlap import mean_ious
 from lib.run import Run
 
 TRAPS = {

@@ -12,7 +12,7 @@ import sys
 import torch
 
 from lib.codes import CodeBatch
-from lib.evidence import Scores, TopImages
+from lib.kept import Scores, TopImages
 from lib.sae import TopKSAE, quality
 
 LATENTS, K, PATCHES, WIDTH, KEEP, BATCH = 8192, 25, 4096, 1152, 10, 4
