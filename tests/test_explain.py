@@ -11,7 +11,7 @@ from lib import prompts
 from lib.codes import watch
 from lib.controls import permuted_directions, permuted_evidence, random_directions
 from lib.evidence import stream
-from lib.explain import Explainer
+from lib.explain import Explainer, batches
 from lib.explain import pictures as top_pictures
 from lib.images import BLANK, UnreadableImage
 from lib.kept import TopImages
@@ -60,10 +60,16 @@ def test_steering_looks_at_a_blank_image_and_steers_everywhere(explainer, tiny_s
     assert all(q.images == (BLANK,) and q.prompt == prompts.STEERING for q in explainer.vlm.asked)
     change = explainer.vlm.changes[0]
     assert change.where is None and change.mode == "add"
-    assert torch.allclose(change.vectors, tiny_sae.directions[latents[:4]] * 20)
+    assert torch.allclose(change.vectors, tiny_sae.directions[latents] * 20)  # a batch counts pictures
     assert table.latent.tolist() == latents
     assert table.raw[0] == "It shows thing 1." and table.explanation[0] == "thing 1"
     assert {"prompt", "coefficient", "model"} <= set(table.columns)
+
+
+def test_a_batch_counts_pictures_however_many_a_question_shows():
+    assert [len(part) for part in batches(range(30), 12, 0)] == [12, 12, 6]
+    assert [len(part) for part in batches(range(9), 12, 3)] == [4, 4, 1]
+    assert [len(part) for part in batches(range(2), 12, 30)] == [1, 1]
 
 
 def test_top_k_is_not_steered(explainer, evidence):
