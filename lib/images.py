@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from PIL import Image
@@ -46,6 +47,17 @@ class ImageSet(Protocol):
 
     def counter(self, latents: int) -> Any | None:
         """An observer that counts what every latent is really active on; None where nobody knows."""
+
+
+def kept_picture(path: Path) -> Image.Image | None:
+    """A picture (PNG) that was made and kept before; None if it was not, or if its file is damaged."""
+    try:
+        Image.open(path).verify()  # the checksums; reading pixels does not look at them
+        picture = Image.open(path)
+        picture.load()
+        return picture
+    except (OSError, SyntaxError, ValueError):  # what PIL raises for files that are cut short or garbled
+        return None
 
 
 def readable(images: ImageSet, wanted: Sequence[int]) -> tuple[list[int], list[Image.Image]]:

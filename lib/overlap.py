@@ -43,9 +43,11 @@ class Overlap:
     Attributes
     ----------
     segmenters : find what texts name.
+    first_only : whether the first thing that is found counts alone.
     """
 
     segmenters: tuple[Segmenter, ...]
+    first_only: bool = False
     model: ClassVar[None] = None
 
     def __call__(self, shard: Sequence[Places], load: Callable[[], Any]) -> dict[tuple[int, str], float]:
@@ -55,7 +57,7 @@ class Overlap:
             scores: dict[str, list[float]] = {text: [] for text in places.texts}
             for number, image, active in places.images:
                 try:
-                    masks = [self.segmenters[number].segment(text, image) for text in scores]
+                    masks = [self.segmenters[number].segment(text, image, self.first_only) for text in scores]
                 except UnreadableImage:
                     continue  # the set has noted it
                 active = upsample(active, masks[0].shape, Image.Resampling.NEAREST) > 0.5
@@ -65,7 +67,7 @@ class Overlap:
         return found
 
 
-def mean_ious(explanations: pd.DataFrame, sets: Sequence[Where]) -> np.ndarray:
+def mean_ious(explanations: pd.DataFrame, sets: Sequence[Where], first_only: bool = False) -> np.ndarray:
     """IoU between what each text names and where its latent is active, the mean over the latent's top images: ``[n]``.
 
     The latent's mask is code > 0, upsampled to pixels (Eq. 7 and 8). NaN if no image activates the latent. It goes
@@ -75,6 +77,7 @@ def mean_ious(explanations: pd.DataFrame, sets: Sequence[Where]) -> np.ndarray:
     ----------
     explanations : a table with columns ``latent`` and ``explanation``; equal rows are scored once.
     sets : the images are those of all sets together.
+    first_only : whether the first thing that is found counts alone, as in the published protocol.
     """
     for _, segmenter, _ in sets:
         segmenter.prepare(explanations.explanation)
@@ -87,7 +90,7 @@ def mean_ious(explanations: pd.DataFrame, sets: Sequence[Where]) -> np.ndarray:
             if (image := int(evidence.image[latent, place])) >= 0
         )
         every.append(Places(int(latent), tuple(dict.fromkeys(part.explanation)), images))
-    work = Overlap(tuple(segmenter for _, segmenter, _ in sets))
+    work = Overlap(tuple(segmenter for _, segmenter, _ in sets), first_only)
     shards = [every[first : first + AT_ONCE] for first in range(0, len(every), AT_ONCE)]
     found: dict[tuple[int, str], float] = {}
     for part in spread(work, shards, lambda: None, "IoU"):

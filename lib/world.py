@@ -43,8 +43,8 @@ class World(Protocol):
     generator: Generator
     skipped: pd.DataFrame
 
-    def segmenter(self, images: ImageSet, first_only: bool = False) -> Segmenter:
-        """Finds what a text names in a set; ``first_only`` stops at the first thing found."""
+    def segmenter(self, images: ImageSet) -> Segmenter:
+        """Finds what a text names in a set."""
 
     def truth(self, held_out: Gathered) -> Truth | None:
         """What every latent is really active on; None where nobody knows."""
@@ -61,9 +61,9 @@ class SceneWorld:
         self.generator = SceneGenerator(self.mix, profile.seed + 7)
         self.skipped = NONE_SKIPPED
 
-    def segmenter(self, images: SceneImages, first_only: bool = False) -> SceneSegmenter:
+    def segmenter(self, images: SceneImages) -> SceneSegmenter:
         """Looks up masks."""
-        return SceneSegmenter(images, first_only)
+        return SceneSegmenter(images)
 
     def truth(self, held_out: Gathered) -> Truth:
         """As it was counted over the held-out set."""
@@ -111,17 +111,17 @@ class PhotoWorld:
 
         return LanguageModelReader(self._profile.subject.checkpoint, self._folder / "answers", self._language_model)
 
-    def segmenter(self, images: Photographs, first_only: bool = False) -> Segmenter:
+    def segmenter(self, images: Photographs) -> Segmenter:
         """Grounding DINO and SAM 2; or SAM 3 alone, where the profile names no detector."""
-        c = self._profile.score
+        c, what = self._profile.score, (images, self.reader, self._folder / "masks")
         if c.detector is None:
             from lib.judges.sam3 import Sam3Segmenter
 
-            return Sam3Segmenter(images, self.reader, c.segmenter, first_only=first_only)
+            return Sam3Segmenter(*what, c.segmenter)
         from lib.judges.grounding import GroundedSegmenter
 
         models = (c.detector, c.segmenter, c.sam2_config, c.sam2_overrides)
-        return GroundedSegmenter(images, self.reader, *models, first_only=first_only)
+        return GroundedSegmenter(*what, *models)
 
     @cached_property
     def generator(self) -> Generator:

@@ -6,6 +6,7 @@ import random
 import shutil
 import warnings
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -257,10 +258,17 @@ class Stubbed(GroundedSegmenter):
         return np.array(self.found, np.float32).reshape(-1, 4)
 
 
+def a_model(folder: Path) -> Asset:
+    """A model that is not looked into."""
+    (folder / "model").mkdir(exist_ok=True)
+    return Asset(folder / "model")
+
+
 @pytest.fixture
-def stubbed(photographs, monkeypatch):
-    def build(boxes, **changes) -> Stubbed:
-        out = Stubbed(photographs, Phrases(), Asset("x/dino"), Asset("x/sam2"), "x.yaml", found=boxes, **changes)
+def stubbed(photographs, monkeypatch, tmp_path):
+    def build(boxes) -> Stubbed:
+        found, model = tuple(map(tuple, boxes)), a_model(tmp_path)
+        out = Stubbed(photographs, Phrases(), tmp_path, model, model, "x.yaml", found=found)
         rectangles = Rectangles()
         vars(out).update(asked=[], pictures=rectangles.pictures)
         filler = Latest(lambda picture: rectangles.set_image(np.array(picture)) or rectangles)
@@ -276,8 +284,21 @@ def test_the_mask_is_the_union_of_all_boxes_and_first_only_stops_at_the_first(st
     expected = np.zeros((60, 80), bool)
     expected[:10, :10] = expected[5:20, 5:20] = expected[40:, 60:] = True
     assert mask.dtype == bool and np.array_equal(mask, expected)
-    first = stubbed(boxes, first_only=True).segment("a dog, grass", 0)
+    first = stubbed(boxes).segment("a dog, grass", 0, first_only=True)
     assert first.sum() == 100 and first[:10, :10].all()
+
+
+def test_a_text_is_looked_for_in_a_picture_once_whoever_asks_for_which_mask(stubbed, tmp_path):
+    boxes = [[0, 0, 10, 10], [5, 5, 20, 20]]
+    one, other = stubbed(boxes), stubbed(boxes)
+    masks = [one.segment("a dog", 0), one.segment("a dog", 0, first_only=True)]
+    assert len(one.asked) == 1 and masks[0].sum() == 300 and masks[1].sum() == 100
+    assert np.array_equal(other.segment("a dog", 0), masks[0]) and not other.asked
+    assert stubbed([[0, 0, 1, 1]]).segment("a dog", 0).sum() == 1  # another judge is asked itself
+    assert other.segment("a dog", 1).shape == (50, 70) and len(other.asked) == 1
+    for path in tmp_path.glob("*/0-*.png"):
+        path.write_bytes(path.read_bytes()[:40])
+    assert np.array_equal(other.segment("a dog", 0), masks[0]) and len(other.asked) == 2  # damaged: found anew
 
 
 def test_more_boxes_than_fit_at_once_are_all_used(stubbed):
@@ -306,10 +327,10 @@ def test_phrases_become_the_detectors_prompt():
     assert grounding.prompt(["a Dog", "St. Bernard", "grass"]) == "a dog. st bernard. grass."
 
 
-def test_grounding_dino_gives_boxes_in_pixels_above_its_thresholds(dino, photographs):
+def test_grounding_dino_gives_boxes_in_pixels_above_its_thresholds(dino, photographs, tmp_path):
     found = {
         (box, word): GroundedSegmenter(
-            photographs, Phrases(), dino, Asset("x/sam2"), "x.yaml", threshold=box, text_threshold=word
+            photographs, Phrases(), tmp_path, dino, Asset("x/sam2"), "x.yaml", threshold=box, text_threshold=word
         ).boxes(photographs[0], ["a dog", "grass"])
         for box, word in ((0.0, 0.0), (0.99, 0.0), (0.0, 0.99), (1.0, 0.0))
     }
@@ -319,11 +340,11 @@ def test_grounding_dino_gives_boxes_in_pixels_above_its_thresholds(dino, photogr
     assert found[1.0, 0.0].shape == (0, 4)
 
 
-def test_grounding_dino_and_sam2_load_and_segment(dino, sam2, photographs, monkeypatch):
-    segmenter = GroundedSegmenter(photographs, Phrases(), dino, *sam2, threshold=0.0, text_threshold=0.0)
+def test_grounding_dino_and_sam2_load_and_segment(dino, sam2, photographs, monkeypatch, tmp_path):
+    segmenter = GroundedSegmenter(photographs, Phrases(), tmp_path, dino, *sam2, threshold=0.0, text_threshold=0.0)
     mask = segmenter.segment("a dog, grass", 0)
     loaded = grounding._filler.cache_info().currsize, grounding._detector.cache_info().currsize
-    one = replace(segmenter, first_only=True).segment("a dog, grass", 0)
+    one = segmenter.segment("a dog, grass", 0, first_only=True)
     assert loaded == (grounding._filler.cache_info().currsize, grounding._detector.cache_info().currsize)
     assert mask.shape == one.shape == (60, 80) and mask.dtype == bool
     assert one.any() and mask[one].all() and mask.sum() > one.sum()
@@ -368,17 +389,16 @@ class Columns(Sam3Segmenter):
         )
 
 
-def test_sam3_masks_are_united_over_phrases_and_instances(photographs):
-    segmenter = Columns(photographs, Phrases(), Asset("x/sam3"))
+def test_sam3_masks_are_united_over_phrases_and_instances(photographs, tmp_path):
+    segmenter = Columns(photographs, Phrases(), tmp_path, a_model(tmp_path))
     assert segmenter.segment("cat, ab, dz", 0).any(0).nonzero()[0].tolist() == [0, 1, 3, 25]
     assert segmenter.segment("", 1).shape == (50, 70) and not segmenter.segment("cat", 1).any()
-    first = replace(segmenter, first_only=True)
-    assert first.segment("cat, ba, dz", 0).any(0).nonzero()[0].tolist() == [1]
-    assert not first.segment("cat", 1).any()
+    assert segmenter.segment("cat, ba, dz", 0, first_only=True).any(0).nonzero()[0].tolist() == [1]
+    assert not segmenter.segment("cat", 1, first_only=True).any()
 
 
-def test_sam3_loads_segments_and_embeds_a_picture_once(sam3_model, photographs, monkeypatch):
-    segmenter = Sam3Segmenter(photographs, Phrases(), sam3_model, threshold=0.0)
+def test_sam3_loads_segments_and_embeds_a_picture_once(sam3_model, photographs, monkeypatch, tmp_path):
+    segmenter = Sam3Segmenter(photographs, Phrases(), tmp_path, sam3_model, threshold=0.0)
     model = sam3._loaded(sam3_model)[0]
     calls, embed = [], model.get_vision_features
     monkeypatch.setattr(model, "get_vision_features", lambda **kw: calls.append(1) or embed(**kw))
@@ -387,20 +407,20 @@ def test_sam3_loads_segments_and_embeds_a_picture_once(sam3_model, photographs, 
     picture = photographs[0].convert("RGB")
     each = [segmenter.instances(picture, phrase) for phrase in ("a dog", "grass")]
     assert [len(masks) for masks in each] == [5, 5] and np.array_equal(mask, np.concatenate(each).any(0))
-    first = replace(segmenter, first_only=True)
-    assert np.array_equal(first.segment("a dog", 0), each[0][0])
+    assert np.array_equal(segmenter.segment("a dog", 0, first_only=True), each[0][0])
     assert len(calls) == 1
     monkeypatch.setattr(sam3, "autocast", lambda: torch.autocast("cpu", torch.bfloat16))
     assert segmenter.segment("a dog", 1).shape == (50, 70) and len(calls) == 2
     assert not replace(segmenter, threshold=1.0).segment("a dog", 1).any()
 
 
-def test_a_picture_that_cannot_be_read_is_named(stubbed):
+def test_a_picture_that_cannot_be_read_is_named(stubbed, tmp_path):
+    @dataclass(frozen=True)
     class Torn:
         def __getitem__(self, index):
             raise UnreadableImage("b.jpg", "truncated")
 
-    for segmenter in (stubbed([[0, 0, 9, 9]]), Columns((), Phrases(), Asset("x/sam3"))):
+    for segmenter in (stubbed([[0, 0, 9, 9]]), Columns((), Phrases(), tmp_path, a_model(tmp_path))):
         with pytest.raises(UnreadableImage, match=r"b\.jpg"):
             replace(segmenter, images=Torn()).segment("a dog", 0)
 
@@ -545,12 +565,12 @@ def judges_of_photographs(dino, sam2, sam3_model, sd3, sentences, folder):
         Asset(shutil.copytree(model, folder / f"model-{i}"))
         for i, model in enumerate((dino, sam2[0], sam3_model, sd3, sentences))
     )
-    grounded = GroundedSegmenter(SCENES, reader, dino, sam2_model, *sam2[1:])
+    grounded = GroundedSegmenter(SCENES, reader, folder, dino, sam2_model, *sam2[1:])
     return {
         "detector": (grounded, dino),
         "segmenter": (grounded, sam2_model),
         "segmenter's reader": (grounded, checkpoint.model),
-        "sam3": (Sam3Segmenter(SCENES, reader, sam3_model), sam3_model),
+        "sam3": (Sam3Segmenter(SCENES, reader, folder, sam3_model), sam3_model),
         "generator": (Diffusion(sd3, folder=folder), sd3),
         "clip": (OpenClip(clip), clip),
         "reader": (reader, checkpoint.model),
@@ -578,7 +598,7 @@ def test_where_pictures_and_answers_are_kept_changes_no_judge(sd3, tmp_path):
 
 
 def test_exact_judges_are_what_their_settings_are():
-    judges = [SceneReader(), SceneSegmenter(SCENES), SceneSegmenter(SCENES, True), SceneSegmenter(SCENES[:1])]
+    judges = [SceneReader(), SceneSegmenter(SCENES), SceneSegmenter(SCENES[:1])]
     judges += [SceneGenerator(Mix(), 0), SceneGenerator(Mix(), 1), SceneGenerator(Mix(cooccurrence=0.1), 0)]
     assert len({identity.digest(identity.plain(judge)) for judge in judges}) == len(judges)
     assert "lib.scenes.language" in identity.of(judges[0])["modules"]
@@ -606,9 +626,9 @@ def gap(folder, to, part):
         (
             "dino",
             "model.decoder.layers.0",
-            lambda m: GroundedSegmenter((), Phrases(), m, m, "").boxes(SCENES[0], ["a"]),
+            lambda m: GroundedSegmenter((), Phrases(), Path(), m, m, "").boxes(SCENES[0], ["a"]),
         ),
-        ("sam3_model", "layers.1", lambda m: Sam3Segmenter((), Phrases(), m).instances(SCENES[0], "a")),
+        ("sam3_model", "layers.1", lambda m: Sam3Segmenter((), Phrases(), Path(), m).instances(SCENES[0], "a")),
         ("sd3", "text_model", lambda m: painter(m, m.local / "drawn").generate("a", 1)),
         ("sd3", "transformer_blocks.0", lambda m: painter(m, m.local / "drawn").generate("a", 1)),
         ("sd3", "up_blocks.0", lambda m: painter(m, m.local / "drawn").generate("a", 1)),

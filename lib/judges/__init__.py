@@ -20,8 +20,12 @@ class Segmenter(Protocol):
     def prepare(self, texts: Iterable[str]) -> None:
         """Told that many texts will be looked for."""
 
-    def segment(self, text: str, image: int) -> np.ndarray:
+    def segment(self, text: str, image: int, first_only: bool = False) -> np.ndarray:
         """Mask of all that ``text`` names in picture ``image`` of a set: ``[H, W]`` bool.
+
+        Parameters
+        ----------
+        first_only : of the first thing that is found alone, as in the published protocol.
 
         Raises
         ------

@@ -18,6 +18,7 @@ from PIL import Image
 from lib import identity
 from lib.device import DEVICE, half, halved
 from lib.hub import Asset, load_whole
+from lib.images import kept_picture
 from lib.store import write_atomically
 
 PREFIX = "A realistic image of "
@@ -75,12 +76,8 @@ class Diffusion:
         return self.folder / f"{identity.digest([self._all_but_the_text, text])}-{i}.png"
 
     def _kept(self, text: str, i: int) -> Image.Image | None:
-        """A picture that was drawn before; None if it was not, or if its file is damaged."""
-        try:
-            Image.open(self._path(text, i)).verify()  # the checksums; reading pixels does not look at them
-            return Image.open(self._path(text, i)).convert("RGB")
-        except (OSError, SyntaxError, ValueError):  # what PIL raises for files that are cut short or garbled
-            return None
+        picture = kept_picture(self._path(text, i))
+        return picture and picture.convert("RGB")
 
     @cached_property
     def _pipeline(self) -> Any:

@@ -114,7 +114,7 @@ class GroundedSegmenter(PhraseSegmenter):
 
     def masks(self, picture: Image.Image, phrases: Sequence[str]) -> Iterator[np.ndarray]:
         """Masks in the boxes of all phrases, ``BOXES`` at a time: ``[n, H, W]`` bool."""
-        boxes = self.boxes(picture, phrases)[: 1 if self.first_only else None]
+        boxes = self.boxes(picture, phrases)
         for first in range(0, len(boxes), BOXES):
             with torch.inference_mode(), autocast():
                 predictor = _filler(self.segmenter, self.config, self.overrides)(picture)

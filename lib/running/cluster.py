@@ -25,7 +25,7 @@ from typing import Any
 
 from lib import spread
 from lib.running import worker
-from lib.running.process import CLUSTER, end_with_parent
+from lib.running.process import CLUSTER, end_with
 from lib.running.worker import ClusterError
 from lib.store import MADE, ROOT, RUNS
 
@@ -233,7 +233,7 @@ def _places(workers: int) -> list[dict[str, str]]:
 
 def _serve(places: list[dict[str, str]], answer: Connection, parent: int) -> None:
     os.setsid()  # Ctrl-C in a terminal is for the runner, which then ends this
-    end_with_parent(parent)
+    end_with(parent)
     asked = Event()
     signal.signal(signal.SIGTERM, lambda *_: asked.set())
     from distributed import Nanny, Scheduler, SpecCluster

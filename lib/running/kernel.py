@@ -11,7 +11,7 @@ import os
 import sys
 from typing import Any
 
-from lib.running.process import CLUSTER, end_with_parent
+from lib.running.process import CLUSTER, end_with
 from lib.store import ROOT, note
 
 WATCHED = (f"{ROOT / 'figures'}{os.sep}", f"{ROOT / 'data' / 'paper'}{os.sep}")
@@ -30,7 +30,7 @@ def note_reading(event: str, arguments: tuple[Any, ...]) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Serve until the runner is done, or gone."""
-    end_with_parent(os.getppid())
+    end_with(os.getppid())
     sys.addaudithook(note_reading)
     if CLUSTER in os.environ:
         from lib.running.cluster import use

@@ -9,8 +9,9 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from select import select
 from threading import Thread
 
 from filelock import FileLock, Timeout
@@ -52,14 +53,19 @@ def stoppable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def end_with_parent(parent: int) -> None:
-    """Let this process end when the one that started it does, even if that is killed."""
-    if sys.platform == "linux":  # at once, even while one long call computes
+def end_with(other: int) -> None:
+    """Let this process end when another does, even if that is killed: its parent, or on Linux any."""
+    mine = os.getppid() == other
+    if mine and sys.platform == "linux":  # at once, even while one long call computes
         ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
+        if mine:
+            while os.getppid() == other:
+                time.sleep(0.5)
+        else:
+            with suppress(ProcessLookupError):
+                select([os.pidfd_open(other)], [], [])  # until it has ended
         os.kill(os.getpid(), signal.SIGKILL)
 
     Thread(target=watch, daemon=True).start()

@@ -20,7 +20,7 @@ from nbclient.exceptions import DeadKernelError
 from lib.profile import Profile
 from lib.running import freshness
 from lib.running.collection import KINDS, cells_for, fits, kind, notebooks
-from lib.running.process import discard, end_with_parent, need_folder
+from lib.running.process import discard, end_with, need_folder
 from lib.running.warm import Kernels, context, limit_threads
 from lib.store import MADE, ROOT, RUNS
 
@@ -174,7 +174,7 @@ class Worker:
         self.job = job
         how = context(job.scenes)
         self.answer, theirs = how.Pipe(duplex=False)
-        self.process: BaseProcess = how.Process(target=_work, args=(job, theirs))
+        self.process: BaseProcess = how.Process(target=_work, args=(job, theirs, os.getpid()))
         self.process.start()
         theirs.close()
 
@@ -195,9 +195,9 @@ class Worker:
         self.process.join()
 
 
-def _work(job: Job, answer: Connection) -> None:
+def _work(job: Job, answer: Connection, runner: int) -> None:
     os.setsid()  # Ctrl-C in a terminal is for the runner, which then ends its workers
-    end_with_parent(os.getppid())
+    end_with(runner)
     answer.send(execute(job))
 
 

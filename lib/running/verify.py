@@ -153,7 +153,7 @@ def main_verify(profile: Profile) -> int:
         shutil.copy(ROOT / part, copy)
     print(f"Running profile {name} from nothing in {short(copy)}; killed, it goes on where it was.", flush=True)
     # It ends with this process, whatever ends that.
-    begin = f"from lib.running.process import end_with_parent as e; e({os.getpid()}); from lib.__main__ import main"
+    begin = f"from lib.running.process import end_with as e; e({os.getpid()}); from lib.__main__ import main"
     command = [sys.executable, "-c", f"{begin}; raise SystemExit(main())", "--profile", name]
     done = subprocess.run(command, cwd=copy, env={**os.environ, "PYTHONPATH": str(copy)})
     if done.returncode:

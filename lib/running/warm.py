@@ -22,6 +22,7 @@ from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
+from threadpoolctl import threadpool_limits
 
 from lib.hub import QUIET
 
@@ -59,14 +60,12 @@ def warm_up() -> None:
 
 
 def limit_threads(threads: int) -> None:
-    """What ``OMP_NUM_THREADS`` does for libraries that are loaded later, for those that are loaded already."""
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    if "torch" in sys.modules:
-        import torch
-        from threadpoolctl import threadpool_limits
+    """What ``OMP_NUM_THREADS`` does for libraries that are loaded later, for those that are loaded already.
 
-        threadpool_limits(threads)
-        torch.set_num_threads(threads)
+    PyTorch, which asks when it first computes, goes by OpenMP's number.
+    """
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    threadpool_limits(threads)
 
 
 class Forked:

@@ -23,18 +23,19 @@ class SceneSegmenter:
     Attributes
     ----------
     images : the scenes.
-    first_only : stop at the first thing that a text names, as the published protocol does.
     """
 
     images: SceneImages
-    first_only: bool = False
 
     def prepare(self, texts: Iterable[str]) -> None:
         """Nothing to do: reading is quick."""
 
-    def segment(self, text: str, image: int) -> np.ndarray:
-        """Pixels of ``image`` that show anything ``text`` names: ``[H, W]`` bool; empty if it names nothing."""
-        named = read(text).elements[: 1 if self.first_only else None]
+    def segment(self, text: str, image: int, first_only: bool = False) -> np.ndarray:
+        """Pixels of ``image`` that show anything ``text`` names: ``[H, W]`` bool; empty if it names nothing.
+
+        With ``first_only``, those of the first thing that it names, as in the published protocol.
+        """
+        named = read(text).elements[: 1 if first_only else None]
         return np.isin(self.images.scene(image).atoms, [atom for element in named for atom in element.atoms])
 
 

@@ -103,13 +103,11 @@ def protocol_table(run: Run, scored: pd.DataFrame, methods: Sequence[Method]) ->
 
 
 def _ious(run: Run, bench: Bench, table: pd.DataFrame, protocol: Protocol) -> np.ndarray:
-    first_only = "first mask" in protocol
-    held_out = run.world.segmenter(bench.images, first_only)
-    sets = [(bench.evidence, held_out, range(bench.k))]
+    sets = [(bench.evidence, bench.segmenter, range(bench.k))]
     if "shared images" in protocol:
-        seen = run.world.segmenter(run.shown.images, first_only)
-        sets = [(run.shown.top, seen, range(_SHARED)), (bench.evidence, held_out, range(bench.k - _SHARED))]
-    return mean_ious(table, sets)
+        seen = (run.shown.top, run.world.segmenter(run.shown.images), range(_SHARED))
+        sets = [seen, (bench.evidence, bench.segmenter, range(bench.k - _SHARED))]
+    return mean_ious(table, sets, first_only="first mask" in protocol)
 
 
 def _embeddings(run: Run, bench: Bench, table: pd.DataFrame, protocol: Protocol) -> dict[int, torch.Tensor]:
