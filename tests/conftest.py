@@ -38,11 +38,10 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests of a file share its fixtures, so one worker has them all, but for groups of their own; the longest first."""
+    """Tests of a file share its fixtures, so one worker has them all, unless they say otherwise; the longest first."""
     if config.option.quick:
-        slow = [item for item in items if item.get_closest_marker("slow")]
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if item not in set(slow)]
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("slow")])
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
     seconds: dict[str, float] = {}
     for item in items:
         if not item.get_closest_marker("xdist_group"):
