@@ -28,12 +28,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """A worker for each core, of one thread, for the whole suite; none for some tests, whose output is then seen."""
+    """A worker for each core for the whole suite; none for some tests, whose output is then seen."""
     workers = min(cores(), MOST_WORKERS)
-    if workers == 1 or config.args_source is not config.ArgsSource.TESTPATHS:
-        return 0
+    return workers if workers > 1 and config.args_source is config.ArgsSource.TESTPATHS else 0
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(specs: list[object]) -> None:
+    """Workers share the cores, so each has one thread. They inherit this, and so do the runs that they start."""
     os.environ["OMP_NUM_THREADS"] = "1"
-    return workers
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook

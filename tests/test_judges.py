@@ -319,6 +319,7 @@ def test_grounding_dino_gives_boxes_in_pixels_above_its_thresholds(dino, photogr
     assert found[1.0, 0.0].shape == (0, 4)
 
 
+@pytest.mark.slow(4)
 def test_grounding_dino_and_sam2_load_and_segment(dino, sam2, photographs, monkeypatch):
     segmenter = GroundedSegmenter(photographs, Phrases(), dino, *sam2, threshold=0.0, text_threshold=0.0)
     mask = segmenter.segment("a dog, grass", 0)

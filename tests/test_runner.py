@@ -321,6 +321,7 @@ time.sleep(300)
 """
 
 
+@pytest.mark.slow(14)
 def test_a_run_is_recorded_and_neither_start_up_files_nor_a_backend_change_it(tmp_path):
     used, startup = "data/paper/table2.csv", tmp_path / "ipython" / "profile_default" / "startup"
     startup.mkdir(parents=True)
@@ -355,6 +356,7 @@ def test_a_run_is_recorded_and_neither_start_up_files_nor_a_backend_change_it(tm
     assert "t.md is gone)" in out and "| 03_a.ipynb | done |" in out
 
 
+@pytest.mark.slow(10)
 def test_a_broken_notebook_does_not_keep_others_from_running(tmp_path):
     put(tmp_path / "notebooks", "02_a", "1", kind="station")
     put(tmp_path / "notebooks", "20_scratch", kind=None)
@@ -368,6 +370,7 @@ def test_a_broken_notebook_does_not_keep_others_from_running(tmp_path):
     assert code == 1 and "03_b.ipynb is no notebook" in err and "Traceback" not in err
 
 
+@pytest.mark.slow(5)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_is_one_line_and_ends_all_processes(tmp_path, number):
     put(tmp_path / "notebooks", "04_a", SLEEP.format(str(tmp_path / "pids")), kind="station")
@@ -386,6 +389,7 @@ def test_a_stop_is_one_line_and_ends_all_processes(tmp_path, number):
     )
 
 
+@pytest.mark.slow(5)
 @pytest.mark.parametrize("victim", ["runner", "worker", "kernel"])
 def test_whatever_is_killed_nothing_computes_on(tmp_path, victim):
     put(tmp_path / "notebooks", "04_a", SLEEP.format(str(tmp_path / "pids")), kind="station")
@@ -400,6 +404,7 @@ def test_whatever_is_killed_nothing_computes_on(tmp_path, victim):
         assert "04_a.ipynb stopped: " in err and "died (out of memory?)" in err and "go on with --from 04" in err
 
 
+@pytest.mark.slow(8)
 def test_a_second_run_of_a_profile_waits_for_the_first_and_says_for_which(tmp_path):
     put(tmp_path / "notebooks", "04_a", SLEEP.format(str(tmp_path / "pids")), kind="station")
     put(tmp_path / "notebooks", "02_b", "1", kind="station")
@@ -413,6 +418,7 @@ def test_a_second_run_of_a_profile_waits_for_the_first_and_says_for_which(tmp_pa
     assert code == 0 and "| 02_b.ipynb | done |" in out and not err
 
 
+@pytest.mark.slow(5)
 def test_a_full_disk_is_said_in_one_line(tmp_path):
     put(tmp_path / "notebooks", "04_a", "1", kind="station")
     folder = tmp_path / "runs" / "smoke" / "notebooks" / "smoke"
@@ -423,6 +429,7 @@ def test_a_full_disk_is_said_in_one_line(tmp_path):
     assert "Traceback" not in err
 
 
+@pytest.mark.slow(5)
 def test_an_error_in_a_notebook_is_said_in_one_line_and_leaves_no_record(tmp_path):
     put(tmp_path / "notebooks", "04_a", "raise ValueError('no such layer')", kind="station")
     folder = tmp_path / "runs" / "smoke" / "notebooks" / "smoke"
@@ -464,6 +471,7 @@ def _add(path, start):
         add_rows(path, pd.DataFrame({"latent": [i], "text": [str(i)]}), ["latent"])
 
 
+@pytest.mark.slow(3)
 def test_two_processes_may_add_to_one_table(tmp_path):
     path = tmp_path / "t.parquet"
     workers = [FORKS.Process(target=_add, args=(path, start)) for start in (0, 10)]
