@@ -33,30 +33,26 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return workers if workers > 1 and config.args_source is config.ArgsSource.TESTPATHS else 0
 
 
-@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(specs: list[object]) -> None:
     """Workers share the cores, so each has one thread. They inherit this, and so do the runs that they start."""
     os.environ["OMP_NUM_THREADS"] = "1"
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests of a file share its fixtures, so one worker has them all, unless they say otherwise; the longest first."""
+    """What shares fixtures is tested by one worker: a file, or a class in it. Those that take longest begin first."""
     if config.option.quick:
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("slow")])
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
     seconds: dict[str, float] = {}
     for item in items:
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
         mark = item.get_closest_marker("slow")
-        seconds[group(item)] = seconds.get(group(item), 0.0) + (mark.args[0] if mark else 0.0)
-    items.sort(key=lambda item: -seconds[group(item)])  # the order inside a group stays
+        seconds[scope(item)] = seconds.get(scope(item), 0.0) + (mark.args[0] if mark else 0.0)
+    items.sort(key=lambda item: (-seconds[scope(item)], scope(item)))  # the order inside a scope stays
 
 
-def group(item: pytest.Item) -> str:
-    """The group of a test."""
-    return item.get_closest_marker("xdist_group").args[0]
+def scope(item: pytest.Item) -> str:
+    """The file or class of a test, as xdist's ``loadscope`` has it."""
+    return item.nodeid.rpartition("::")[0]
 
 
 @pytest.fixture(scope="session")

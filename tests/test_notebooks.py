@@ -17,7 +17,6 @@ from lib.settings import ProfileError
 from lib.store import ROOT
 
 DESK = ROOT / "figures" / "desk"
-IN_TURN = pytest.mark.xdist_group("first run")  # what runs in one project
 
 
 @pytest.fixture(scope="session")
@@ -41,57 +40,51 @@ def second_run(tmp_path_factory) -> Project:
     return project
 
 
-@pytest.mark.slow(200)
-@IN_TURN
-def test_every_notebook_runs_and_makes_its_tables_and_figures(first_run):
-    for notebook in notebooks().values():
-        assert f"| {notebook.name} | done |" in first_run.stdout
-    made = {p.name for p in first_run.project.figures("smoke").glob("*")}
-    assert made == {p.name for p in DESK.glob("*")}  # what is committed is what a run makes, no more and no less
-    assert {n for n in made if n.endswith(".csv")} == {n.replace(".md", ".csv") for n in made if n.endswith(".md")}
-    assert {n for n in made if n.endswith(".png")} == {n.replace(".pdf", ".png") for n in made if n.endswith(".pdf")}
+class TestFirstRun:
+    """In one project, so by one worker, one after the other."""
+
+    @pytest.mark.slow(200)
+    def test_every_notebook_runs_and_makes_its_tables_and_figures(self, first_run):
+        for notebook in notebooks().values():
+            assert f"| {notebook.name} | done |" in first_run.stdout
+        made = {p.name for p in first_run.project.figures("smoke").glob("*")}
+        assert made == {p.name for p in DESK.glob("*")}  # what is committed is what a run makes, no more and no less
+        for one, other in ((".csv", ".md"), (".png", ".pdf")):
+            assert {n for n in made if n.endswith(one)} == {n.replace(other, one) for n in made if n.endswith(other)}
+
+    @pytest.mark.slow(4)
+    def test_a_second_run_takes_seconds(self, first_project):
+        begun = time.perf_counter()
+        done = first_project.run("--profile", "smoke")
+        assert done.returncode == 0 and done.stdout.count("up to date") == len(notebooks())
+        assert time.perf_counter() - begun < 30
+
+    @pytest.mark.slow(4)
+    def test_the_status_of_a_whole_run_is_fresh(self, first_project):
+        done = first_project.run("--profile", "smoke", "--status")
+        assert done.returncode == 0 and done.stdout.count(" fresh ") > len(notebooks())
+        assert not {"stale", "missing", "unfinished"} & set(done.stdout.split())
+
+    @pytest.mark.slow(12)
+    def test_missing_figures_come_back(self, first_run):
+        (first_run.project.figures("smoke") / "table1.csv").unlink()
+        done = first_run.project.run("--profile", "smoke")
+        assert done.stdout.count("| done |") == 1 and first_run.project.tables("smoke") == first_run.tables
+
+    @pytest.mark.slow(10)
+    def test_a_stage_that_is_missing_names_the_notebook_that_makes_it(self, first_project):
+        changed = ("--set", "sae.latents=64", "--set", "explain.test=4")
+        done = first_project.run("--profile", "smoke", "--only", "05", *changed)
+        assert done.returncode == 1
+        assert "MissingStage" in done.stderr and f"{' '.join(changed)} --from 02" in done.stderr
+        assert not list(first_project.folder.glob("figures/smoke+*/table1.csv"))
 
 
-@pytest.mark.slow(4)
-@IN_TURN
-def test_a_second_run_takes_seconds(first_project):
-    begun = time.perf_counter()
-    done = first_project.run("--profile", "smoke")
-    assert done.returncode == 0 and done.stdout.count("up to date") == len(notebooks())
-    assert time.perf_counter() - begun < 30
-
-
-@pytest.mark.slow(4)
-@IN_TURN
-def test_the_status_of_a_whole_run_is_fresh(first_project):
-    done = first_project.run("--profile", "smoke", "--status")
-    assert done.returncode == 0 and done.stdout.count(" fresh ") > len(notebooks())
-    assert not {"stale", "missing", "unfinished"} & set(done.stdout.split())
-
-
-@pytest.mark.slow(12)
-@IN_TURN
-def test_missing_figures_come_back(first_run):
-    (first_run.project.figures("smoke") / "table1.csv").unlink()
-    done = first_run.project.run("--profile", "smoke")
-    assert done.stdout.count("| done |") == 1 and first_run.project.tables("smoke") == first_run.tables
-
-
-@pytest.mark.slow(10)
-@IN_TURN
-def test_a_stage_that_is_missing_names_the_notebook_that_makes_it(first_project):
-    changed = ("--set", "sae.latents=64", "--set", "explain.test=4")
-    done = first_project.run("--profile", "smoke", "--only", "05", *changed)
-    assert done.returncode == 1
-    assert "MissingStage" in done.stderr and f"{' '.join(changed)} --from 02" in done.stderr
-    assert not list(first_project.folder.glob("figures/smoke+*/table1.csv"))
-
-
-@pytest.mark.slow(200)
-@pytest.mark.xdist_group("second run")
-def test_two_complete_runs_give_the_same_tables(second_run, first_run):
-    """The second comes before the first by name: it is made while another worker makes that, and then compared."""
-    assert second_run.tables("smoke") == first_run.tables
+class TestSecondRun:
+    @pytest.mark.slow(200)
+    def test_two_complete_runs_give_the_same_tables(self, second_run, first_run):
+        """The second comes before the first by name: it is made while another worker makes that, and then compared."""
+        assert second_run.tables("smoke") == first_run.tables
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ revisions that the profiles name. Sizes are overridden and nothing else.
 """
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ import tiny_judges
 from PIL import Image
 from shared import Project, once
 
+from lib import settings as given
 from lib.profile import load
 from lib.running.collection import fits, notebooks
 
@@ -136,19 +138,16 @@ def test_gemma3_4b_is_the_paper_s_profile_with_less():
     assert part.variants["later layer"]["sae.pretrained"] == whole.variants["later layer"]["sae.pretrained"]
 
 
-@pytest.mark.slow(150)
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.xdist_group(n)) for n in PROFILES if n != "gemma3-4b"]
-)
-def test_the_notebooks_run_on_the_paper_s_models(name, hub, tmp_path):
-    config, overrides = tiny_judges.build_sam2(tmp_path)
+def check_run(name: str, hub: dict[str, str], folder: Path) -> None:
+    """All notebooks of a profile run, and make what they should of its models."""
+    config, overrides = tiny_judges.build_sam2(folder)
     sizes = {**SIZES, "score.sam2_config": config, "score.sam2_overrides": list(overrides)}
     # Variants that have a number of latents of their own; of the others this asks nothing new.
     sizes["variants"] = {v: changes | {"explain.test": 6} for v, changes in load(name).variants.items()}
     if name == "laptop":
         sizes |= {"images.train": 30, "sae.batch": 32, "sae.buffer": 128, "sae.warmup": 2}
     settings = [part for key, value in sizes.items() for part in ("--set", f"{key}={json.dumps(value)}")]
-    project = Project.copied(tmp_path / "project")
+    project = Project.copied(folder / "project")
     done = project.run("--profile", name, *settings, **hub)
     assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-3000:]
     profile = load(name, sizes)
@@ -166,3 +165,28 @@ def test_the_notebooks_run_on_the_paper_s_models(name, hub, tmp_path):
     assert len(pd.read_csv(skipped)) >= 1  # the broken picture
     quality = pd.read_csv(figures / "sae_quality.csv")
     assert quality.latents.eq(64).all()
+
+
+# A class each, so that workers share them.
+
+
+@pytest.mark.slow(150)
+class TestLaptop:
+    def test_the_notebooks_run_on_the_profile_s_models(self, hub, tmp_path):
+        check_run("laptop", hub, tmp_path)
+
+
+@pytest.mark.slow(160)
+class TestPaperGemma3:
+    def test_the_notebooks_run_on_the_paper_s_models(self, hub, tmp_path):
+        check_run("paper-gemma3", hub, tmp_path)
+
+
+@pytest.mark.slow(130)
+class TestPaperInternVL3:
+    def test_the_notebooks_run_on_the_paper_s_models(self, hub, tmp_path):
+        check_run("paper-internvl3", hub, tmp_path)
+
+
+def test_every_profile_away_from_scenes_is_run():
+    assert set(PROFILES) == {name for name in given.names() if load(name).images.source != "scenes"}
