@@ -23,7 +23,7 @@ def await_true(condition: Callable[[], object], seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
-def _drive(folder: Path, arguments: list[str], environment: dict[str, str], said: list[str]) -> None:
+def _drive(folder: Path, arguments: list[str], environment: dict[str, str], said: list[str], server: bool) -> None:
     """``./run_all.sh --profile smoke`` with the notebooks and the results of ``folder``."""
     os.setsid()
     os.chdir(ROOT)
@@ -34,15 +34,17 @@ def _drive(folder: Path, arguments: list[str], environment: dict[str, str], said
     from lib.running import collection, runner
 
     collection.NOTEBOOKS, runner.RUNS, command.RUNS = folder / "notebooks", folder / "runs", folder / "runs"
+    # Notebooks of a line need no server that has imported all that others do: seconds for each run.
+    runner.context = lambda scenes: multiprocessing.get_context("forkserver" if server else "fork")
     sys.exit(command.main(["--profile", "smoke", *arguments]))
 
 
 class Started:
-    """A run that goes on beside the test."""
+    """A run that goes on beside the test; ``server``: its processes descend from each other as they do for users."""
 
-    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, server: bool = True, **environment: str) -> None:
         self.said = [Path(tempfile.mkdtemp(dir=folder)) / name for name in ("out", "err")]
-        given = folder, list(arguments), {**os.environ, **environment}, list(map(str, self.said))
+        given = folder, list(arguments), {**os.environ, **environment}, list(map(str, self.said)), server
         self.process = FORKS.Process(target=_drive, args=given)
         self.process.start()
         self.pid = self.process.pid

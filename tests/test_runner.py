@@ -303,7 +303,7 @@ def test_pictures_of_a_variant_and_the_order_of_explainers_count_for_notebooks(t
 
 def run(folder: Path, *arguments: str, **environment: str) -> tuple[int, str, str]:
     """Exit code and output of a whole run."""
-    return Started(folder, *arguments, **environment).ended()
+    return Started(folder, *arguments, server=False, **environment).ended()
 
 
 def alive(pid: int) -> bool:
