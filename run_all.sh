@@ -11,7 +11,8 @@ case "${1:-}" in
 usage: ./run_all.sh [test | verify] [options]
 
   ./run_all.sh                    every notebook, at desk scale
-  ./run_all.sh test               the tests
+  ./run_all.sh test               the tests, on all cores; with a file or other options of pytest, those
+  ./run_all.sh test --quick       without what takes long: for every change, in a minute and a half
   ./run_all.sh verify             run from nothing in a copy; say how its tables differ from the committed ones
 
   --profile NAME                  a profile of lib/profiles, or a .yaml file (default: desk)

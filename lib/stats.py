@@ -49,10 +49,11 @@ def bootstrap(values: np.ndarray, seed: int = 0, draws: int = 2000) -> Estimate:
 
 
 def bootstrap_pairs(
-    statistic: Callable[..., float], *columns: np.ndarray, seed: int = 0, draws: int = 1000
+    statistic: Callable[..., np.ndarray], *columns: np.ndarray, seed: int = 0, draws: int = 1000
 ) -> Estimate:
     """Any statistic of columns that belong together, row by row, with its 95 % interval (paired resampling).
 
+    ``statistic`` takes each column as ``[samples, n]`` and returns ``[samples]``: all draws at once.
     Rows with a NaN in any column are left out.
 
     Raises
@@ -64,15 +65,14 @@ def bootstrap_pairs(
     table = table[~np.isnan(table).any(1)]
     if not len(table):
         raise ValueError("no latent has a value in every column")
-    rng = np.random.default_rng(seed)
-    values = [statistic(*table[rng.integers(0, len(table), len(table))].T) for _ in range(draws)]
-    low, high = np.nanquantile(values, [0.025, 0.975])
-    return Estimate(float(statistic(*table.T)), float(low), float(high), len(table))
+    drawn = table[np.random.default_rng(seed).integers(0, len(table), (draws, len(table)))]
+    low, high = np.nanquantile(statistic(*np.moveaxis(drawn, 2, 0)), [0.025, 0.975])
+    return Estimate(statistic(*table.T[:, None]).item(), float(low), float(high), len(table))
 
 
 def bootstrap_ratio(a: np.ndarray, b: np.ndarray) -> Estimate:
     """Ratio of two means over the same latents, with its 95 % interval."""
-    return bootstrap_pairs(lambda x, y: x.mean() / max(y.mean(), 1e-12), a, b, draws=2000)
+    return bootstrap_pairs(lambda x, y: x.mean(1) / np.maximum(y.mean(1), 1e-12), a, b, draws=2000)
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> Estimate:
@@ -83,9 +83,15 @@ def difference(a: np.ndarray, b: np.ndarray) -> Estimate:
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> Estimate:
     """Spearman's correlation with its 95 % interval; 0 where one side is constant."""
 
-    def rho(x: np.ndarray, y: np.ndarray) -> float:
-        x, y = stats.rankdata(x), stats.rankdata(y)
-        return float(np.corrcoef(x, y)[0, 1]) if x.std() and y.std() else 0.0
+    def rho(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        ranks = np.stack([stats.rankdata(x, axis=1), stats.rankdata(y, axis=1)], 1)
+        ranks -= ranks.mean(2, keepdims=True)
+        covariance = ranks @ ranks.transpose(0, 2, 1) * (1 / max(x.shape[1] - 1, 1))
+        first, second = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)).T
+        varies = (first > 0) & (second > 0)
+        # In the order of numpy.corrcoef, so that rounding is the same.
+        value = covariance[:, 0, 1] / np.where(varies, first, 1) / np.where(varies, second, 1)
+        return np.where(varies, value.clip(-1, 1), 0.0)
 
     return bootstrap_pairs(rho, a, b)
 

@@ -463,6 +463,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow(6)
 def test_what_is_published_is_found_offline(tmp_path: Path):
     """In a process of its own: the libraries read where the cache is when they are imported."""
     commit = "c0ffee" + "0" * 34

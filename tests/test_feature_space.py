@@ -84,6 +84,7 @@ def test_levels_stand_beside_the_truth_where_it_is_known(table):
     assert "truth" not in set(levels.method) and len(set(differences.what)) == 2
 
 
+@pytest.mark.slow(8)
 def test_the_map_puts_like_explanations_together(embedder):
     texts = ["a dog", "a cow", "a fox", "an elephant", "red stripes", "blue stripes", "green stripes", "stripes"] * 3
     vectors = embedder.embed(texts).numpy()
@@ -94,7 +95,7 @@ def test_the_map_puts_like_explanations_together(embedder):
     assert READER.cluster_name(["justice"], ["a dog"]) == "mixed: justice"
 
 
-@pytest.mark.parametrize("n", [8, 3, 1])
+@pytest.mark.parametrize("n", [pytest.param(8, marks=pytest.mark.slow(2)), 3, 1])
 def test_a_dot_of_the_map_is_a_sentence_and_knows_its_latents(embedder, n):
     texts = ["red stripes", "a dog", "a cow", "a fox", "an elephant", "blue stripes", "green stripes", "stripes"][:n]
     best = pd.DataFrame({"latent": range(n + 2), "explanation": [*texts, texts[0], texts[0]]})

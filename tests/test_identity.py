@@ -125,6 +125,7 @@ def test_a_judge_or_a_picture_that_is_replaced_changes_what_comes_of_it(tmp_path
     assert "dictionary" in changed()  # its training pictures are now evidence
 
 
+@pytest.mark.slow(8)
 def test_what_runs_while_a_stage_is_made_is_what_it_names(tmp_path, monkeypatch):
     """Not by reading imports but by watching: no line of the library runs that the stage does not answer for."""
     run = Run(load("smoke", SMALL))

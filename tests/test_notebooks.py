@@ -1,9 +1,6 @@
 """Every notebook runs at smoke scale through the real runner, twice with the same tables."""
 
 import json
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from itertools import groupby
@@ -11,6 +8,7 @@ from itertools import groupby
 import nbformat
 import papermill
 import pytest
+from shared import Project, WholeRun, whole_run
 
 from lib.__main__ import main, overrides
 from lib.notebook import refuse_unknown
@@ -18,72 +16,75 @@ from lib.running.collection import notebooks, put_back
 from lib.settings import ProfileError
 from lib.store import ROOT
 
-FIGURES, RUNS = ROOT / "figures" / "smoke", ROOT / "data" / "runs" / "smoke"
 DESK = ROOT / "figures" / "desk"
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "lib", "--profile", "smoke", *arguments], cwd=ROOT, capture_output=True, text=True
-    )
-
-
-def tables() -> dict[str, bytes]:
-    return {p.name: p.read_bytes() for p in FIGURES.glob("*") if p.suffix in (".csv", ".md")}
-
-
-@pytest.fixture(scope="module")
-def first_run():
+@pytest.fixture(scope="session")
+def first_run(tmp_path_factory) -> WholeRun:
     """A complete run from nothing."""
-    shutil.rmtree(RUNS, ignore_errors=True)
-    shutil.rmtree(FIGURES, ignore_errors=True)
-    done = run()
+    return whole_run(tmp_path_factory)
+
+
+@pytest.fixture
+def first_project(first_run) -> Project:
+    """Where it was made, and where tests of one worker run again, one after the other."""
+    return first_run.project
+
+
+@pytest.fixture(scope="session")
+def second_run(tmp_path_factory) -> Project:
+    """Another complete run from nothing, at another place."""
+    project = Project.copied(tmp_path_factory.mktemp("second"))
+    done = project.run("--profile", "smoke")
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return done
+    return project
 
 
-def test_every_notebook_runs_and_makes_its_tables_and_figures(first_run):
-    for notebook in notebooks().values():
-        assert f"| {notebook.name} | done |" in first_run.stdout
-    made = {p.name for p in FIGURES.glob("*")}
-    assert made == {p.name for p in DESK.glob("*")}  # what is committed is what a run makes, no more and no less
-    assert {n for n in made if n.endswith(".csv")} == {n.replace(".md", ".csv") for n in made if n.endswith(".md")}
-    assert {n for n in made if n.endswith(".png")} == {n.replace(".pdf", ".png") for n in made if n.endswith(".pdf")}
+class TestFirstRun:
+    """In one project, so by one worker, one after the other."""
+
+    @pytest.mark.slow(200)
+    def test_every_notebook_runs_and_makes_its_tables_and_figures(self, first_run):
+        for notebook in notebooks().values():
+            assert f"| {notebook.name} | done |" in first_run.stdout
+        made = {p.name for p in first_run.project.figures("smoke").glob("*")}
+        assert made == {p.name for p in DESK.glob("*")}  # what is committed is what a run makes, no more and no less
+        for one, other in ((".csv", ".md"), (".png", ".pdf")):
+            assert {n for n in made if n.endswith(one)} == {n.replace(other, one) for n in made if n.endswith(other)}
+
+    @pytest.mark.slow(4)
+    def test_a_second_run_takes_seconds(self, first_project):
+        begun = time.perf_counter()
+        done = first_project.run("--profile", "smoke")
+        assert done.returncode == 0 and done.stdout.count("up to date") == len(notebooks())
+        assert time.perf_counter() - begun < 30
+
+    @pytest.mark.slow(4)
+    def test_the_status_of_a_whole_run_is_fresh(self, first_project):
+        done = first_project.run("--profile", "smoke", "--status")
+        assert done.returncode == 0 and done.stdout.count(" fresh ") > len(notebooks())
+        assert not {"stale", "missing", "unfinished"} & set(done.stdout.split())
+
+    @pytest.mark.slow(12)
+    def test_missing_figures_come_back(self, first_run):
+        (first_run.project.figures("smoke") / "table1.csv").unlink()
+        done = first_run.project.run("--profile", "smoke")
+        assert done.stdout.count("| done |") == 1 and first_run.project.tables("smoke") == first_run.tables
+
+    @pytest.mark.slow(10)
+    def test_a_stage_that_is_missing_names_the_notebook_that_makes_it(self, first_project):
+        changed = ("--set", "sae.latents=64", "--set", "explain.test=4")
+        done = first_project.run("--profile", "smoke", "--only", "05", *changed)
+        assert done.returncode == 1
+        assert "MissingStage" in done.stderr and f"{' '.join(changed)} --from 02" in done.stderr
+        assert not list(first_project.folder.glob("figures/smoke+*/table1.csv"))
 
 
-def test_a_second_run_takes_seconds(first_run):
-    begun = time.perf_counter()
-    done = run()
-    assert done.returncode == 0 and done.stdout.count("up to date") == len(notebooks())
-    assert time.perf_counter() - begun < 30
-
-
-def test_the_status_of_a_whole_run_is_fresh(first_run):
-    done = run("--status")
-    assert done.returncode == 0 and done.stdout.count(" fresh ") > len(notebooks())
-    assert not {"stale", "missing", "unfinished"} & set(done.stdout.split())
-
-
-def test_missing_figures_come_back(first_run):
-    before = tables()
-    (FIGURES / "table1.csv").unlink()
-    done = run()
-    assert done.stdout.count("| done |") == 1 and tables() == before
-
-
-def test_two_complete_runs_give_the_same_tables(first_run):
-    before = tables()
-    shutil.rmtree(RUNS)
-    shutil.rmtree(FIGURES)
-    assert run().returncode == 0
-    assert tables() == before
-
-
-def test_a_stage_that_is_missing_names_the_notebook_that_makes_it(first_run):
-    done = run("--only", "05", "--set", "sae.latents=64", "--set", "explain.test=4")
-    assert done.returncode == 1
-    assert "MissingStage" in done.stderr and "--set sae.latents=64 --set explain.test=4 --from 02" in done.stderr
-    assert not list(ROOT.glob("figures/smoke+*/table1.csv"))
+class TestSecondRun:
+    @pytest.mark.slow(200)
+    def test_two_complete_runs_give_the_same_tables(self, second_run, first_run):
+        """The second comes before the first by name: it is made while another worker makes that, and then compared."""
+        assert second_run.tables("smoke") == first_run.tables
 
 
 @pytest.mark.parametrize(

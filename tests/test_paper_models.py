@@ -5,10 +5,7 @@ revisions that the profiles name. Sizes are overridden and nothing else.
 """
 
 import json
-import os
-import shutil
-import subprocess
-import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,10 +13,11 @@ import pytest
 import tiny_hub
 import tiny_judges
 from PIL import Image
+from shared import Project, once
 
+from lib import settings as given
 from lib.profile import load
 from lib.running.collection import fits, notebooks
-from lib.store import ROOT, RUNS
 
 PROFILES = ("laptop", "gemma3-4b", "paper-gemma3", "paper-internvl3")
 MODELS = {
@@ -28,7 +26,7 @@ MODELS = {
     "google/gemma-3-27b-it": (tiny_hub.build_gemma3, {"language_width": 48, "seed": 5, "vision_layers": 27}),
     "OpenGVLab/InternVL3-14B-hf": (tiny_hub.build_internvl, {"vision_layers": 24}),
     "HuggingFaceTB/SmolVLM-256M-Instruct": (tiny_hub.build_smolvlm, {"vision_layers": 12}),
-    # One box at the most: SAM 2's decoder, which cannot be made small, fills each.
+    # One box at the most: SAM 2 sees 1024 pixels, whatever its size, and fills each.
     "IDEA-Research/grounding-dino-base": (tiny_judges.build_grounding_dino, {"num_queries": 1}),
     "IDEA-Research/grounding-dino-tiny": (tiny_judges.build_grounding_dino, {"num_queries": 1}),
     "facebook/sam2.1-hiera-large": (tiny_judges.build_sam2, {}),
@@ -42,7 +40,7 @@ MODELS = {
 }
 # What a full-sized run has more of; everything else is as the profiles say.
 SIZES = {
-    "jobs": 2,
+    "jobs": 1,  # another worker runs beside it
     "images.explain": 24,
     "images.evaluate": 24,
     "images.sizes": [8],
@@ -94,10 +92,8 @@ def dictionaries(layers: dict[str, int]):
     return build
 
 
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory):
-    """The environment in which the hub is a folder of ours, and nothing else can be reached."""
-    cache = tmp_path_factory.mktemp("hub")
+def checkpoints(cache) -> None:
+    """All that the profiles name, as the hub's cache keeps it."""
     named = set()
     for name in PROFILES:
         profile = load(name)
@@ -118,9 +114,13 @@ def hub(tmp_path_factory):
     for name, splits in (("laptop", {"train": 40, "validation": 60}), ("paper-gemma3", {"validation": 60})):
         source = load(name).images.source
         tiny_hub.publish(cache, source.id, source.revision, lambda f, s=splits: photographs(f, s), repo_type="dataset")
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    """The environment in which the hub is a folder of ours, and nothing else can be reached."""
     return {
-        **os.environ,
-        "HF_HUB_CACHE": str(cache),
+        "HF_HUB_CACHE": str(once(tmp_path_factory, "hub", checkpoints)),
         "HF_HUB_OFFLINE": "1",
         "HF_DATASETS_CACHE": str(tmp_path_factory.mktemp("datasets")),
         "CUDA_VISIBLE_DEVICES": "",
@@ -138,33 +138,55 @@ def test_gemma3_4b_is_the_paper_s_profile_with_less():
     assert part.variants["later layer"]["sae.pretrained"] == whole.variants["later layer"]["sae.pretrained"]
 
 
-@pytest.mark.parametrize("name", [name for name in PROFILES if name != "gemma3-4b"])
-def test_the_notebooks_run_on_the_paper_s_models(name, hub, tmp_path):
-    config, overrides = tiny_judges.build_sam2(tmp_path)
+def check_run(name: str, hub: dict[str, str], folder: Path) -> None:
+    """All notebooks of a profile run, and make what they should of its models."""
+    config, overrides = tiny_judges.build_sam2(folder)
     sizes = {**SIZES, "score.sam2_config": config, "score.sam2_overrides": list(overrides)}
+    # Variants that have a number of latents of their own; of the others this asks nothing new.
+    sizes["variants"] = {v: changes | {"explain.test": 6} for v, changes in load(name).variants.items()}
     if name == "laptop":
         sizes |= {"images.train": 30, "sae.batch": 32, "sae.buffer": 128, "sae.warmup": 2}
-    command = [sys.executable, "-m", "lib", "--profile", name]
-    for key, value in sizes.items():
-        command += ["--set", f"{key}={json.dumps(value)}"]
-    shutil.rmtree(RUNS / name, ignore_errors=True)
-    done = subprocess.run(command, cwd=ROOT, env=hub, capture_output=True, text=True)
+    settings = [part for key, value in sizes.items() for part in ("--set", f"{key}={json.dumps(value)}")]
+    project = Project.copied(folder / "project")
+    done = project.run("--profile", name, *settings, **hub)
     assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-3000:]
     profile = load(name, sizes)
-    figures = ROOT / "figures" / profile.label
-    try:
-        for notebook in notebooks().values():
-            assert (f"| {notebook.name} | done |" in done.stdout) == fits(notebook, profile)
-        table = pd.read_csv(figures / "table1.csv")
-        assert table.n.eq(6).all() and "correctness" not in table
-        assert ("iou_paper" in table) and table.iou_paper.notna().any() == (profile.subject.published is not None)
-        made = {path.stem for path in figures.glob("*.csv")}
-        assert {"table6", "figure5_set_size", "figure6_map", "flops_items", "claims", "own_features"} <= made
-        assert ("table3" in made) == any("subject.published" in v for v in profile.variants.values())
-        assert not {"correctness", "dose_response"} & made
-        assert len(pd.read_csv(RUNS / name / "world" / "skipped.csv")) >= 1  # the broken picture
-        quality = pd.read_csv(figures / "sae_quality.csv")
-        assert quality.latents.eq(64).all()
-    finally:
-        shutil.rmtree(figures, ignore_errors=True)
-        shutil.rmtree(RUNS / name, ignore_errors=True)
+    figures = project.figures(profile.label)
+    for notebook in notebooks().values():
+        assert (f"| {notebook.name} | done |" in done.stdout) == fits(notebook, profile)
+    table = pd.read_csv(figures / "table1.csv")
+    assert table.n.eq(6).all() and "correctness" not in table
+    assert ("iou_paper" in table) and table.iou_paper.notna().any() == (profile.subject.published is not None)
+    made = {path.stem for path in figures.glob("*.csv")}
+    assert {"table6", "figure5_set_size", "figure6_map", "flops_items", "claims", "own_features"} <= made
+    assert ("table3" in made) == any("subject.published" in v for v in profile.variants.values())
+    assert not {"correctness", "dose_response"} & made
+    skipped = project.folder / "data" / "runs" / name / "world" / "skipped.csv"
+    assert len(pd.read_csv(skipped)) >= 1  # the broken picture
+    quality = pd.read_csv(figures / "sae_quality.csv")
+    assert quality.latents.eq(64).all()
+
+
+# A class each, so that workers share them.
+
+
+@pytest.mark.slow(150)
+class TestLaptop:
+    def test_the_notebooks_run_on_the_profile_s_models(self, hub, tmp_path):
+        check_run("laptop", hub, tmp_path)
+
+
+@pytest.mark.slow(160)
+class TestPaperGemma3:
+    def test_the_notebooks_run_on_the_paper_s_models(self, hub, tmp_path):
+        check_run("paper-gemma3", hub, tmp_path)
+
+
+@pytest.mark.slow(130)
+class TestPaperInternVL3:
+    def test_the_notebooks_run_on_the_paper_s_models(self, hub, tmp_path):
+        check_run("paper-internvl3", hub, tmp_path)
+
+
+def test_every_profile_away_from_scenes_is_run():
+    assert set(PROFILES) == {name for name in given.names() if load(name).images.source != "scenes"}

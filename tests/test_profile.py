@@ -188,13 +188,13 @@ def test_a_wrong_value_is_named_with_its_key_and_what_is_allowed(key, value, mes
         ({"sae.k": 129}, "sae.k is 129, and must be at most 128 (sae.latents)"),
         ({"explain.test": 121}, "explain.validation + explain.test is 129, and must be at most 128 (sae.latents)"),
         ({"images.train": 0}, "images.train is 0, and must be at least 1, unless sae.pretrained names a dictionary"),
-        ({"images.sizes": [60, 601]}, "an entry of images.sizes is 601, and must be at most 600 (images.explain)"),
+        ({"images.sizes": [60, 401]}, "an entry of images.sizes is 401, and must be at most 400 (images.explain)"),
         ({"images.explain": 100}, "an entry of images.sizes is 200, and must be at most 100"),
-        ({"explain.min_images": 601}, "explain.min_images is 601, and must be at most 600"),
+        ({"explain.min_images": 401}, "explain.min_images is 401, and must be at most 400"),
         ({"images.closeup": 0.5, "images.empty": 0.5}, "closeup + wallpaper + empty is 1.05, and must be at most 1"),
         (
             {"sae.batch": 99_999_999},
-            "sae.batch is 99999999, and must be at most 96000 (patches of 1500 training images)",
+            "sae.batch is 99999999, and must be at most 64000 (patches of 1000 training images)",
         ),
         ({"subject.layer": 6}, "subject.layer is 6, and must be at most 5 (the encoder's last layer)"),
         ({"images.source": "data/photos"}, "score.segmenter is missing: photographs need a model there"),
@@ -207,7 +207,7 @@ def test_settings_that_do_not_go_together_are_refused(overrides, message):
 
 def test_settings_that_do_go_together_are_not():
     load("smoke", {"images.closeup": 0.3, "images.wallpaper": 0.3, "images.empty": 0.4})
-    load("smoke", {"sae.batch": 38_400, "images.sizes": []})  # all patches of a variant's 600 training images
+    load("smoke", {"sae.batch": 25_600, "images.sizes": []})  # all patches of a variant's 400 training images
     assert load("smoke", {"images.train": 0, "sae.pretrained": "a/b:c", "variants": {}}).images.train == 0
     assert "99999999, and must be at most" in refused("laptop", {"sae.batch": 99_999_999})  # more than any encoder has
 
@@ -227,7 +227,7 @@ def test_a_variant_is_the_profile_with_settings_changed():
     smoke = load("smoke")
     layer = smoke.variant("later layer")
     assert layer == smoke.variant(smoke.variants["later layer"]) == smoke.views["later layer"]
-    assert (layer.subject.layer, layer.images.explain, layer.name, layer.seed) == (4, 300, "smoke", smoke.seed)
+    assert (layer.subject.layer, layer.images.explain, layer.name, layer.seed) == (4, 200, "smoke", smoke.seed)
     assert (
         smoke.variant({}) == smoke and load("smoke", {"seed": 1}).variant({}).label == load("smoke", {"seed": 1}).label
     )

@@ -1,13 +1,10 @@
 """What runs when, what is known to have been made, and what a run survives."""
 
 import json
-import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +12,7 @@ from types import SimpleNamespace
 import nbformat
 import pandas as pd
 import pytest
+from driver import FORKS, Started, await_true
 from PIL import Image
 
 from lib.figures import save_table
@@ -302,42 +300,15 @@ def test_pictures_of_a_variant_and_the_order_of_explainers_count_for_notebooks(t
 
 # -- real runs, of small notebooks -----------------------------------------------------------------
 
-DRIVER = """
-import sys
-from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
-from lib import __main__ as command; from lib.running import collection, runner
-here = Path(sys.argv[1])
-collection.NOTEBOOKS, runner.RUNS, command.RUNS = here / "notebooks", here / "runs", here / "runs"
-sys.exit(command.main(["--profile", "smoke", *sys.argv[2:]]))
-"""
-
-
-def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen:
-    """The runner on the notebooks of a folder."""
-    command = [sys.executable, "-c", DRIVER, str(folder), *arguments]
-    env, pipe = os.environ | environment, subprocess.PIPE
-    return subprocess.Popen(command, cwd=ROOT, env=env, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
-
 
 def run(folder: Path, *arguments: str, **environment: str) -> tuple[int, str, str]:
     """Exit code and output of a whole run."""
-    process = start(folder, *arguments, **environment)
-    out, err = process.communicate(timeout=120)
-    return process.returncode, out, err
+    return Started(folder, *arguments, server=False, **environment).ended()
 
 
 def alive(pid: int) -> bool:
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout
     return bool(state.strip()) and not state.startswith("Z")
-
-
-def await_true(condition, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 SLEEP = """
@@ -350,6 +321,7 @@ time.sleep(300)
 """
 
 
+@pytest.mark.slow(14)
 def test_a_run_is_recorded_and_neither_start_up_files_nor_a_backend_change_it(tmp_path):
     used, startup = "data/paper/table2.csv", tmp_path / "ipython" / "profile_default" / "startup"
     startup.mkdir(parents=True)
@@ -384,6 +356,7 @@ def test_a_run_is_recorded_and_neither_start_up_files_nor_a_backend_change_it(tm
     assert "t.md is gone)" in out and "| 03_a.ipynb | done |" in out
 
 
+@pytest.mark.slow(10)
 def test_a_broken_notebook_does_not_keep_others_from_running(tmp_path):
     put(tmp_path / "notebooks", "02_a", "1", kind="station")
     put(tmp_path / "notebooks", "20_scratch", kind=None)
@@ -397,16 +370,17 @@ def test_a_broken_notebook_does_not_keep_others_from_running(tmp_path):
     assert code == 1 and "03_b.ipynb is no notebook" in err and "Traceback" not in err
 
 
+@pytest.mark.slow(5)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_is_one_line_and_ends_all_processes(tmp_path, number):
     put(tmp_path / "notebooks", "04_a", SLEEP.format(str(tmp_path / "pids")), kind="station")
     put(tmp_path / "notebooks", "01_b", "1")
-    process = start(tmp_path)
+    process = Started(tmp_path)
     await_true(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text())
     os.killpg(process.pid, number)
     os.kill(process.pid, number)  # twice, as an impatient user does
-    _, err = process.communicate(timeout=20)
-    assert process.returncode == 128 + number
+    code, _, err = process.ended(20)
+    assert code == 128 + number
     assert err.strip() == "run_all.sh: stopped at 04; go on with --from 01"
     await_true(lambda: not any(map(alive, map(int, (tmp_path / "pids").read_text().split()))), 5)
     assert (
@@ -415,34 +389,36 @@ def test_a_stop_is_one_line_and_ends_all_processes(tmp_path, number):
     )
 
 
+@pytest.mark.slow(5)
 @pytest.mark.parametrize("victim", ["runner", "worker", "kernel"])
 def test_whatever_is_killed_nothing_computes_on(tmp_path, victim):
     put(tmp_path / "notebooks", "04_a", SLEEP.format(str(tmp_path / "pids")), kind="station")
-    process = start(tmp_path)
+    process = Started(tmp_path)
     await_true(lambda: (tmp_path / "pids").exists() and len((tmp_path / "pids").read_text().split()) == 2)
     kernel, worker = map(int, (tmp_path / "pids").read_text().split())
     os.kill({"runner": process.pid, "worker": worker, "kernel": kernel}[victim], signal.SIGKILL)
-    _, err = process.communicate(timeout=30)
+    code, _, err = process.ended(30)
     await_true(lambda: not alive(kernel) and not alive(worker), 5)
     if victim != "runner":
-        assert process.returncode == 1 and "Traceback" not in err
+        assert code == 1 and "Traceback" not in err
         assert "04_a.ipynb stopped: " in err and "died (out of memory?)" in err and "go on with --from 04" in err
 
 
+@pytest.mark.slow(8)
 def test_a_second_run_of_a_profile_waits_for_the_first_and_says_for_which(tmp_path):
     put(tmp_path / "notebooks", "04_a", SLEEP.format(str(tmp_path / "pids")), kind="station")
     put(tmp_path / "notebooks", "02_b", "1", kind="station")
-    first = start(tmp_path, "--only", "04")
+    first = Started(tmp_path, "--only", "04")
     await_true(lambda: (tmp_path / "pids").exists())
-    second = start(tmp_path, "--only", "02")
-    line = second.stdout.readline()
+    second = Started(tmp_path, "--only", "02")
+    line = second.first_line()
     assert f"process {first.pid}, since " in line and f"in {tmp_path}/runs/smoke" in line
-    first.kill()  # and whatever ends it frees the folder
-    out, err = second.communicate(timeout=60)
-    first.communicate(timeout=10)
-    assert second.returncode == 0 and "| 02_b.ipynb | done |" in out and not err
+    os.kill(first.pid, signal.SIGKILL)  # and whatever ends it frees the folder
+    code, out, err = second.ended(60)
+    assert code == 0 and "| 02_b.ipynb | done |" in out and not err
 
 
+@pytest.mark.slow(5)
 def test_a_full_disk_is_said_in_one_line(tmp_path):
     put(tmp_path / "notebooks", "04_a", "1", kind="station")
     folder = tmp_path / "runs" / "smoke" / "notebooks" / "smoke"
@@ -453,6 +429,7 @@ def test_a_full_disk_is_said_in_one_line(tmp_path):
     assert "Traceback" not in err
 
 
+@pytest.mark.slow(5)
 def test_an_error_in_a_notebook_is_said_in_one_line_and_leaves_no_record(tmp_path):
     put(tmp_path / "notebooks", "04_a", "raise ValueError('no such layer')", kind="station")
     folder = tmp_path / "runs" / "smoke" / "notebooks" / "smoke"
@@ -494,9 +471,10 @@ def _add(path, start):
         add_rows(path, pd.DataFrame({"latent": [i], "text": [str(i)]}), ["latent"])
 
 
+@pytest.mark.slow(3)
 def test_two_processes_may_add_to_one_table(tmp_path):
-    path, context = tmp_path / "t.parquet", multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_add, args=(path, start)) for start in (0, 10)]
+    path = tmp_path / "t.parquet"
+    workers = [FORKS.Process(target=_add, args=(path, start)) for start in (0, 10)]
     for worker in workers:
         worker.start()
     for worker in workers:

@@ -135,6 +135,7 @@ def test_quality_in_parts_is_that_of_the_whole():
     assert torch.allclose(sae.decode_sparse(*sae.encode_sparse(x)), sae.decode(z), atol=1e-5)
 
 
+@pytest.mark.slow(5)
 def test_bfloat16_training_learns_as_well(tmp_path):
     whole, _ = train_sae(lambda s: sparse_stream(300, 128), 300, RECIPE, tmp_path / "a", seed=0)
     half, _ = train_sae(

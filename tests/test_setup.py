@@ -33,11 +33,13 @@ def moved(tmp_path) -> Path:
     return copy
 
 
+@pytest.mark.slow(2)
 def test_a_moved_checkout_runs_its_own_code_without_network(moved):
     done = call(moved / "run_all.sh", "--profile", "nowhere")
     assert done.returncode == 2 and "only_here" in done.stderr and not done.stdout
 
 
+@pytest.mark.slow(2)
 def test_a_checkout_is_reached_through_a_link(moved, tmp_path):
     (tmp_path / "link").symlink_to(moved)
     done = call(tmp_path / "link" / "run_all.sh", "--profile", "nowhere")

@@ -119,6 +119,7 @@ def test_the_subject_meets_its_aims(what, aim):
         assert quality[what]["mean"] >= (aim if name != "subject-b" else 1 - 1.25 * (1 - aim))
 
 
+@pytest.mark.slow(7)
 def test_the_card_is_true(vlm):
     """New held-out scenes give what the card says, within chance."""
     held_out = list(scenes(120, 424_242))

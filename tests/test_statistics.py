@@ -52,6 +52,19 @@ def test_rank_correlation_is_spearmans_with_an_interval_around_it():
     assert rank_correlation(np.append(a, np.nan), np.append(b, 1.0)).n == 100
 
 
+@pytest.mark.parametrize("n", [1, 2, 6, 40])
+def test_resampling_all_at_once_is_resampling_one_by_one_to_the_last_bit(n):
+    rng = np.random.default_rng(n)
+    a = rng.integers(0, 9, n).astype(float)  # with ties
+    b = a + rng.normal(size=n)
+    e, draws, rhos = rank_correlation(a, b), np.random.default_rng(0), []
+    for _ in range(1000):
+        rows = draws.integers(0, n, n)
+        x, y = scipy_stats.rankdata(a[rows]), scipy_stats.rankdata(b[rows])
+        rhos.append(np.corrcoef(x, y)[0, 1] if x.std() and y.std() else 0.0)
+    assert [e.low, e.high] == np.quantile(rhos, [0.025, 0.975]).tolist()
+
+
 def test_a_paired_interval_is_narrower_than_an_unpaired_one():
     rng = np.random.default_rng(3)
     a = rng.normal(size=100)
@@ -59,7 +72,7 @@ def test_a_paired_interval_is_narrower_than_an_unpaired_one():
     e = difference(b, a)
     assert e.mean == pytest.approx(0.1, abs=0.01) and e.high - e.low < 0.01
     with pytest.raises(ValueError, match="no latent"):
-        bootstrap_pairs(lambda x: x.mean(), np.array([np.nan]))
+        bootstrap_pairs(lambda x: x.mean(1), np.array([np.nan]))
 
 
 def test_rank_vote_takes_the_lowest_mean_rank_and_shares_ties():

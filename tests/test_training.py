@@ -136,6 +136,7 @@ def built(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow(12)
 def test_the_recipe_builds_a_subject_that_loads_as_gemma_does(built):
     model = AutoModelForImageTextToText.from_pretrained(built / "subject")
     processor = AutoProcessor.from_pretrained(built / "subject")
@@ -144,6 +145,7 @@ def test_the_recipe_builds_a_subject_that_loads_as_gemma_does(built):
     assert len(VLM(model, processor, 0, "x").answer([Question((scene.image,), prompts.DESCRIBE)], 3)) == 1
 
 
+@pytest.mark.slow(1)
 def test_joint_training_moves_the_encoder_and_the_class_is_internvl(built):
     model = AutoModelForImageTextToText.from_pretrained(built / "joint")
     processor = AutoProcessor.from_pretrained(built / "joint")
@@ -155,6 +157,7 @@ def test_joint_training_moves_the_encoder_and_the_class_is_internvl(built):
     assert not any(p.requires_grad for p in frozen.model.vision_tower.parameters())
 
 
+@pytest.mark.slow(1)
 def test_another_language_model_shares_the_shipped_encoder(built):
     weights = [load_file(folder / "model.safetensors") for folder in (built / "small", MODELS / "subject-a")]
     tower = [name for name in weights[0] if "vision_tower" in name]
@@ -167,6 +170,7 @@ def test_a_slower_part_learns_more_slowly():
     assert factors == {0.1: 2, 1.0: 2}
 
 
+@pytest.mark.slow(1)
 def test_cards_carry_measured_numbers(built):
     for name in ("subject", "joint", "small", "judge"):
         text = (built / name / "README.md").read_text()
@@ -176,6 +180,7 @@ def test_cards_carry_measured_numbers(built):
         assert "CC BY-SA 4.0" in text and "OpenMoji" in text
 
 
+@pytest.mark.slow(1)
 def test_the_judge_loads(built):
     judge = OpenClip(Asset(built / "judge"))
     texts = judge.embed_texts(["a dog", "a cow"])

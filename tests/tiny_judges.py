@@ -12,6 +12,8 @@ SAM2_OVERRIDES = (
     "++model.image_encoder.trunk.stages=[1,1,2,1]",
     "++model.image_encoder.trunk.global_att_blocks=[3]",
     "++model.image_encoder.neck.backbone_channel_list=[64,32,16,8]",
+    "++model.image_encoder.neck.d_model=32",  # the mask decoder's width, too
+    "++model.image_encoder.neck.position_encoding.num_pos_feats=32",
     "++model.memory_attention.num_layers=1",
 )
 

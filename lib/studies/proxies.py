@@ -55,7 +55,7 @@ def within(scored: pd.DataFrame, methods: Sequence[Method]) -> pd.DataFrame:
             says = np.sign((cube[proxy][a] - cube[proxy][b]).fillna(0).to_numpy())
             asked += truth != 0
             right += np.where(truth == 0, 0, np.where(says == 0, 0.5, says == truth))
-        e = bootstrap_pairs(lambda r, n: r.sum() / max(n.sum(), 1), right, asked)
+        e = bootstrap_pairs(lambda r, n: r.sum(1) / np.maximum(n.sum(1), 1), right, asked)
         rows.append({"proxy": proxy, **effect(e), "pairs": int(asked.sum())})
     return pd.DataFrame(rows)
 
