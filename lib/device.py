@@ -23,7 +23,7 @@ def autocast() -> torch.autocast:
 
 
 def quick_half(where: str = DEVICE) -> bool:
-    """Whether products in bfloat16 are quicker than in float32: on a processor without units for them, 8 times slower."""
+    """Whether products in bfloat16 are quicker than in float32; without units for them a processor is far slower."""
     return where != "cpu" or torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 

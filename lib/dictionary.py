@@ -167,31 +167,23 @@ def train_sae(
         norm = x.square().mean().sqrt().item()
         sae.b_dec.data = geometric_median(x.cpu() / norm)
     sae.to(x.device)
-    trainer = TopKStep(sae, recipe.dtype)
-    quiet = torch.zeros(recipe.latents, dtype=torch.long, device=x.device)  # patches since each latent last fired
+    trainer = TopKStep(sae, recipe.dead_after, recipe.aux_weight, recipe.dtype)
     if state:
         sae.load_state_dict(state["sae"])
         trainer.optim.load_state_dict(state["optim"])
         norm, start, log = state["norm"], state["step"], json.loads(state["log"])
-        quiet = state["quiet"].to(x.device)
+        trainer.quiet.copy_(state["quiet"])
     for step in tqdm(range(start, steps), desc="SAE", mininterval=5, initial=start, total=steps):
         x = (x if step == start else next(stream)) / norm
         rate = min(1.0, (step + 1) / recipe.warmup, (steps - step) / (0.2 * steps))
-        code = trainer.encode(x)
-        quiet += len(x)
-        quiet[code.indices[code.values > 0]] = 0
-        dead = (quiet >= recipe.dead_after).nonzero().squeeze(1)
-        x_hat = trainer.backward(x, code)
-        if len(dead):
-            trainer.revive(x, x_hat, dead, recipe.aux_weight)
-        trainer.update(recipe.lr * rate)
+        x_hat = trainer.step(x, recipe.lr * rate)
         if step % max(20, steps // 500) == 0 or step + 1 == steps:
-            log.append({"step": step, "fvu": fvu(x, x_hat), "dead": len(dead)})
+            log.append({"step": step, "fvu": fvu(x, x_hat), "dead": len(trainer.dead)})
         if (step + 1) % recipe.checkpoint == 0 and step + 1 < steps:
             state = {
                 "sae": sae.state_dict(),
                 "optim": trainer.optim.state_dict(),
-                "quiet": quiet,
+                "quiet": trainer.quiet,
                 "norm": norm,
                 "step": step + 1,
                 "log": json.dumps(log),

@@ -44,22 +44,45 @@ class Code(NamedTuple):
 
 
 class TopKStep:
-    """The steps that train a dictionary in place: :meth:`encode`, :meth:`backward`, :meth:`revive`, :meth:`update`.
+    """Trains a dictionary in place.
 
     Parameters
     ----------
     sae : what is trained; its directions are contiguous rows.
+    dead_after : a latent is dead after so many patches without firing.
+    aux_weight : of the AuxK loss, by which dead latents learn what the living leave over.
     dtype : of the dense products, ``float32`` or ``bfloat16`` (in float32 where that is quicker).
+
+    Attributes
+    ----------
+    quiet : patches since each latent last fired, ``[m]``.
     """
 
-    def __init__(self, sae: TopKSAE, dtype: str = "float32") -> None:
-        self.k, self.dtype = sae.k, dtype
+    def __init__(self, sae: TopKSAE, dead_after: int, aux_weight: float, dtype: str = "float32") -> None:
+        self.k, self.dead_after, self.aux_weight, self.dtype = sae.k, dead_after, aux_weight, dtype
         # Parameters on the dictionary's own memory, in which each latent is a row.
         shared = (sae.encoder.weight, sae.encoder.bias, sae.decoder.weight.T, sae.b_dec)
         self.parameters = [nn.Parameter(tensor.detach()) for tensor in shared]
         self.encoder, self.bias, self.directions, self.b_dec = self.parameters
         self.optim = torch.optim.Adam(self.parameters, betas=(0.9, 0.999), fused=True)
+        self.quiet = torch.zeros_like(self.bias, dtype=torch.long, requires_grad=False)
         self._pre = self.encoder.new_empty(0)  # the largest tensor of all, made once
+
+    @property
+    def dead(self) -> Tensor:
+        """Places of the dead latents."""
+        return (self.quiet >= self.dead_after).nonzero().squeeze(1)
+
+    def step(self, x: Tensor, rate: float) -> Tensor:
+        """One step on patches ``[n, d]`` at a learning rate; returns their reconstruction before it."""
+        code = self.encode(x)
+        self.quiet += len(x)
+        self.quiet[code.indices[code.values > 0]] = 0
+        x_hat, dead = self.backward(x, code), self.dead
+        if len(dead):
+            self.revive(x, x_hat, dead)
+        self.update(rate)
+        return x_hat
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Code:
@@ -102,8 +125,8 @@ class TopKStep:
         return x_hat
 
     @torch.no_grad()
-    def revive(self, x: Tensor, x_hat: Tensor, dead: Tensor, weight: float) -> None:
-        """Add the gradients of ``weight`` times the AuxK loss; products are on the dead latents' rows alone.
+    def revive(self, x: Tensor, x_hat: Tensor, dead: Tensor) -> None:
+        """Add the gradients of the weighted AuxK loss; products are on the dead latents' rows alone.
 
         Parameters
         ----------
@@ -113,7 +136,7 @@ class TopKStep:
         r, residual = x - self.b_dec, x - x_hat
         with torch.enable_grad(), products(self.dtype, x.device.type):
             rows = [whole.detach()[dead].requires_grad_() for whole in (self.encoder, self.bias, self.directions)]
-            loss = weight * aux_loss(r, residual, *rows)
+            loss = self.aux_weight * aux_loss(r, residual, *rows)
         to_encoder, to_bias, to_directions = torch.autograd.grad(loss, rows)
         tangent = to_directions - (to_directions * rows[2]).sum(1, keepdim=True) * rows[2]
         for parameter, grad in ((self.encoder, to_encoder), (self.bias, to_bias), (self.directions, tangent)):

@@ -37,13 +37,13 @@ def tied() -> tuple[TopKSAE, torch.Tensor]:
 def both(sae: TopKSAE, x: torch.Tensor, dead: torch.Tensor) -> tuple[TopKStep, DenseStep, TopKSAE, Code]:
     """Both steps, before they update: on a dictionary and on its copy, with the same active latents."""
     other = copy.deepcopy(sae)
-    ours, dense = TopKStep(sae), DenseStep(other)
+    ours, dense = TopKStep(sae, 1, 1 / 32), DenseStep(other, 1, 1 / 32)
     code = ours.encode(x)
     dense.encode(x)
     for step in (ours, dense):
         x_hat = step.backward(x, code)
         if len(dead):
-            step.revive(x, x_hat, dead, 1 / 32)
+            step.revive(x, x_hat, dead)
     return ours, dense, other, code
 
 
@@ -87,7 +87,7 @@ def test_a_step_leaves_the_parameters_of_the_dense_step(case):
 
 def test_the_code_is_that_of_the_dictionary():
     sae, x = exact(-1.0)
-    code, z = TopKStep(sae).encode(x), sae.encode(x)
+    code, z = TopKStep(sae, 1, 0).encode(x), sae.encode(x)
     assert torch.allclose(torch.zeros_like(z).scatter(1, code.indices, code.values), z, rtol=1e-12)
 
 
@@ -107,10 +107,10 @@ def test_auxk_teaches_the_dead_and_nobody_else():
         errors.append((rest - sum(pre[j] * sae.decoder.weight[:, j] for j in best)).square().sum())
     variance = (residual - residual.mean(0)).square().sum(-1).mean()
     assert before.item() == pytest.approx((torch.stack(errors).mean() / variance).item(), rel=1e-9)
-    step = TopKStep(sae)
+    step = TopKStep(sae, 1, 1.0)
     for parameter in step.parameters:
         parameter.grad = torch.zeros_like(parameter)
-    step.revive(x, x - residual, dead, 1.0)
+    step.revive(x, x - residual, dead)
     for parameter in (step.encoder, step.directions):
         assert (parameter.grad[30:].abs().sum(1) > 0).all() and not parameter.grad[:30].any()
     with torch.no_grad():
@@ -156,6 +156,6 @@ def test_half_precision_is_for_processors_that_have_it(monkeypatch):
             half = quick and dtype == "bfloat16"
             with device.products(dtype, "cpu"):
                 assert (x @ x).dtype == (torch.bfloat16 if half else torch.float32)
-            step = TopKStep(TopKSAE(4, 8, 2), dtype)
+            step = TopKStep(TopKSAE(4, 8, 2), 1, 0, dtype)
             assert step.encode(x).values.dtype == torch.float32
             assert step._pre.dtype == (torch.bfloat16 if half else torch.float32)
