@@ -32,7 +32,8 @@ def test_a_contender_that_cannot_run_says_so(tmp_path, monkeypatch):
     def missing(shape, x):
         raise ImportError("no such peer")
 
-    monkeypatch.setattr(sae, "CONTENDERS", {"ours": peers.CONTENDERS["ours"], "gone": missing})
+    monkeypatch.setattr(sae, "OWN", {"ours": peers.OWN["ours"]})
+    monkeypatch.setattr(sae, "OTHERS", {"gone": missing})
     rows = {row["contender"]: row for row in sae.run(tiny=True)}
     assert rows["gone"]["note"] == "absent: ImportError: no such peer" and "note" not in rows["ours"]
     assert rows["ours"]["times ours"] == 1 and 0 < rows["ours"]["FVU"] < 2 and rows["ours"]["alive"] > 0
@@ -40,3 +41,11 @@ def test_a_contender_that_cannot_run_says_so(tmp_path, monkeypatch):
 
 def test_the_page_is_that_of_the_results(tmp_path):
     assert page.PAGE.read_text() == page.write(tmp_path / "page.md").read_text()
+
+
+def test_a_fault_of_our_own_is_no_absence(monkeypatch):
+    from tests.benchmarks import sae
+
+    monkeypatch.setattr(sae, "OWN", {"ours": lambda shape, x: 1 / 0})
+    with pytest.raises(ZeroDivisionError):
+        sae.run(tiny=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -104,14 +105,14 @@ def overcomplete(s: Shape, x: Tensor) -> Trainer:
     return Trainer(step, code)
 
 
-def sae_lens(s: Shape, x: Tensor) -> Trainer:
-    """Its TopKTrainingSAE in its SAETrainer, with its sparse codes, and the weight of AuxK that its loss calls for."""
+def sae_lens(s: Shape, x: Tensor, sparse: bool = False) -> Trainer:
+    """Its TopKTrainingSAE in its SAETrainer, with dense codes or with its sparse ones."""
     from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
     from sae_lens.config import SAETrainerConfig
     from sae_lens.training.sae_trainer import SAETrainer
 
     torch.manual_seed(0)
-    sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=s.d, d_sae=s.m, k=s.k, use_sparse_activations=True))
+    sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=s.d, d_sae=s.m, k=s.k, use_sparse_activations=sparse))
     sae.b_dec.data = geometric_median(x)
     config = SAETrainerConfig(
         total_training_samples=s.steps * s.batch, train_batch_size_samples=s.batch, lr=s.lr, lr_end=s.lr / 10,
@@ -130,11 +131,14 @@ def sae_lens(s: Shape, x: Tensor) -> Trainer:
     return Trainer(step, code)
 
 
-CONTENDERS: dict[str, Callable[[Shape, Tensor], Trainer]] = {
+OWN: dict[str, Callable[[Shape, Tensor], Trainer]] = {
     "ours": own(TopKStep),
     "ours, bfloat16": own(TopKStep, "bfloat16"),
     "plain dense step": own(DenseStep),
+}
+OTHERS: dict[str, Callable[[Shape, Tensor], Trainer]] = {
     f"dictionary-learning {version_of('dictionary-learning')}": dictionary_learning,
     f"overcomplete {version_of('overcomplete')}": overcomplete,
     f"sae-lens {version_of('sae-lens')}": sae_lens,
+    f"sae-lens {version_of('sae-lens')}, sparse codes": partial(sae_lens, sparse=True),
 }
