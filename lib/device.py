@@ -22,6 +22,16 @@ def autocast() -> torch.autocast:
     return torch.autocast(DEVICE, half(), enabled=DEVICE == "cuda")
 
 
+def quick_half(where: str = DEVICE) -> bool:
+    """Whether products in bfloat16 are quicker than in float32; without units for them a processor is far slower."""
+    return where != "cpu" or torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+
+
+def products(dtype: str, where: str = DEVICE) -> torch.autocast:
+    """Matrix products in ``dtype``, ``float32`` or ``bfloat16``; in float32 where bfloat16 would be slower."""
+    return torch.autocast(where, torch.bfloat16, enabled=dtype == "bfloat16" and quick_half(where))
+
+
 def halved(work: Callable[[Sequence[T]], list[R]], batch: Sequence[T]) -> list[R]:
     """``work(batch)``; if it does not fit into memory, the two halves of the batch one after the other.
 

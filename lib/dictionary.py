@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from lib.activations import ShuffledActivations, activations
@@ -23,6 +23,7 @@ from lib.ranges import Positive, Precision, Some, Weight
 from lib.sae import TopKSAE, fvu, judgement, load_dictionary, load_sae, quality
 from lib.stage import Stage
 from lib.store import Damaged, read, short, write_atomically, write_json
+from lib.topk_step import TopKStep
 from lib.vlm import VLM, Checkpoint
 
 
@@ -166,42 +167,23 @@ def train_sae(
         norm = x.square().mean().sqrt().item()
         sae.b_dec.data = geometric_median(x.cpu() / norm)
     sae.to(x.device)
-    optim = torch.optim.Adam(sae.parameters(), lr=recipe.lr, betas=(0.9, 0.999))
-    quiet = torch.zeros(recipe.latents, dtype=torch.long, device=x.device)  # patches since each latent last fired
+    trainer = TopKStep(sae, recipe.dead_after, recipe.aux_weight, recipe.dtype)
     if state:
         sae.load_state_dict(state["sae"])
-        optim.load_state_dict(state["optim"])
+        trainer.optim.load_state_dict(state["optim"])
         norm, start, log = state["norm"], state["step"], json.loads(state["log"])
-        quiet = state["quiet"].to(x.device)
-    half = recipe.dtype == "bfloat16"
+        trainer.quiet.copy_(state["quiet"])
     for step in tqdm(range(start, steps), desc="SAE", mininterval=5, initial=start, total=steps):
         x = (x if step == start else next(stream)) / norm
         rate = min(1.0, (step + 1) / recipe.warmup, (steps - step) / (0.2 * steps))
-        for group in optim.param_groups:
-            group["lr"] = recipe.lr * rate
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
-            pre = sae.preactivations(x)
-            values, indices = pre.topk(sae.k, dim=-1)
-            x_hat = sae.decode(torch.zeros_like(pre).scatter(-1, indices, values)).float()
-            quiet += len(x)
-            quiet[indices[values > 0].unique()] = 0
-            dead = quiet >= recipe.dead_after
-            loss = (x - x_hat).square().sum(-1).mean()
-            if dead.any():
-                loss = loss + recipe.aux_weight * _aux_loss(sae, pre, (x - x_hat).detach(), dead)
-        optim.zero_grad()
-        loss.backward()
-        _remove_parallel_gradient(sae)
-        nn.utils.clip_grad_norm_(sae.parameters(), 1.0)
-        optim.step()
-        sae.decoder.weight.data = nn.functional.normalize(sae.decoder.weight.data, dim=0)
+        x_hat = trainer.step(x, recipe.lr * rate)
         if step % max(20, steps // 500) == 0 or step + 1 == steps:
-            log.append({"step": step, "fvu": fvu(x, x_hat.detach()), "dead": int(dead.sum())})
+            log.append({"step": step, "fvu": fvu(x, x_hat), "dead": len(trainer.dead)})
         if (step + 1) % recipe.checkpoint == 0 and step + 1 < steps:
             state = {
                 "sae": sae.state_dict(),
-                "optim": optim.state_dict(),
-                "quiet": quiet,
+                "optim": trainer.optim.state_dict(),
+                "quiet": trainer.quiet,
                 "norm": norm,
                 "step": step + 1,
                 "log": json.dumps(log),
@@ -219,20 +201,3 @@ def _resumed(checkpoint: Path) -> dict[str, Any] | None:
         return torch.load(checkpoint, weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError) as error:
         raise Damaged(f"{short(checkpoint)} is damaged: remove it, and training starts anew ({error})") from error
-
-
-def _aux_loss(sae: TopKSAE, pre: Tensor, residual: Tensor, dead: Tensor) -> Tensor:
-    """How badly the dead latents alone reconstruct the residual, relative to its variance."""
-    k_aux = min(int(dead.sum()), residual.shape[1] // 2)
-    values, indices = pre.masked_fill(~dead, 0).topk(k_aux, dim=-1)
-    z = torch.zeros_like(pre).scatter(-1, indices, values)
-    error = (residual - sae.decoder(z)).square().sum(-1).mean()
-    variance = (residual - residual.mean(0)).square().sum(-1).mean()
-    return (error / variance.clamp_min(1e-9)).nan_to_num()
-
-
-@torch.no_grad()
-def _remove_parallel_gradient(sae: TopKSAE) -> None:
-    """Keep the decoder's gradient tangent to the unit sphere: its length is not to be learned."""
-    weight, grad = sae.decoder.weight, sae.decoder.weight.grad  # [d, m]
-    grad -= (grad * weight).sum(0) * weight

@@ -42,8 +42,10 @@ class TopKSAE(nn.Module):
         self.encoder = nn.Linear(d, m)
         self.decoder = nn.Linear(m, d, bias=False)
         self.b_dec = nn.Parameter(torch.zeros(d))
-        self.decoder.weight.data = nn.functional.normalize(torch.randn(d, m), dim=0)
-        self.encoder.weight.data = self.decoder.weight.data.T.clone()
+        directions = nn.functional.normalize(torch.randn(d, m), dim=0).T.contiguous()
+        # A direction lies in one piece of memory: that is what decoding, training and steering read.
+        self.decoder.weight.data = directions.T
+        self.encoder.weight.data = directions.clone()
         self.encoder.bias.data.zero_()
 
     @property
@@ -74,10 +76,8 @@ class TopKSAE(nn.Module):
 
         The dense code, which has hundreds of times as many entries, is never made.
         """
-        flat = indices.reshape(-1, self.k)
-        out = nn.functional.embedding_bag(
-            flat, self.decoder.weight.T, per_sample_weights=values.reshape(-1, self.k), mode="sum"
-        )
+        rows, weights = indices.reshape(-1, self.k), values.reshape(-1, self.k)
+        out = nn.functional.embedding_bag(rows, self.decoder.weight.T, per_sample_weights=weights, mode="sum")
         return out.reshape(*indices.shape[:-1], -1) + self.b_dec
 
     def decode(self, z: Tensor) -> Tensor:

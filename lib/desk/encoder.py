@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lib.desk import gemma3, internvl
 from lib.desk.training import fit
+from lib.device import products
 from lib.overlay import heatmap_overlay, occlude
 from lib.scenes.catalogue import ATOMS, OBJECTS
 from lib.scenes.drawing import GRID, Scene
@@ -49,7 +50,7 @@ class PatchReader(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """``[n, 3, SIZE, SIZE]`` in [-1, 1] to label logits ``[n, GRID * GRID, n_labels]``."""
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with products("bfloat16", "cpu"):
             tokens = self.encoder(pixel_values=pixels).last_hidden_state
             return self.probe(tokens[:, -GRID * GRID :]).float()  # without a class token
 

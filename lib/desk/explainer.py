@@ -23,6 +23,7 @@ from lib import prompts
 from lib.desk.encoder import to_tensor
 from lib.desk.training import fit
 from lib.desk.views import layout, main_element, view
+from lib.device import products
 from lib.families import text_of, whole_pictures
 from lib.scenes.catalogue import ATOMS, membership
 from lib.scenes.drawing import SIZE, draw
@@ -74,7 +75,7 @@ def encode(vision: nn.Module | None, pictures: Iterable[np.ndarray], total: int,
             while block := list(islice(stream, 128)):
                 block = np.stack(block)
                 if vision is not None:
-                    with torch.autocast("cpu", dtype=torch.bfloat16):
+                    with products("bfloat16", "cpu"):
                         block = vision(pixel_values=to_tensor(block)).last_hidden_state.half().numpy()
                 blocks.append(block)
                 bar.update(len(block))
@@ -178,7 +179,7 @@ def answer_loss(
     attention = torch.cat([torch.ones(n, len(prefix), dtype=torch.long), spoken.attention_mask], 1)
     # Gemma 3 must be told which tokens are images: they see one another.
     types = {"token_type_ids": (ids == proc.image_token_id).long()} if model.config.model_type == "gemma3" else {}
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with products("bfloat16", "cpu"):
         logits = (
             model(
                 input_ids=ids,
@@ -208,7 +209,7 @@ def train(
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         prompt, shown, answers = examples(step, recipe, data)
         if recipe.joint:
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            with products("bfloat16", "cpu"):
                 soft = model.get_image_features(pixel_values=shown.flatten(0, 1)).pooler_output.float()
         else:
             soft = model.model.multi_modal_projector(shown.flatten(0, 1))
