@@ -45,16 +45,14 @@ class Fail:
 
 @dataclass(frozen=True)
 class Die:
-    """Ends its worker at one shard, so many times; the tries are files in a folder."""
+    """Ends its worker at one shard, every time; the tries are files in a folder."""
 
     folder: Path
     at: int
-    times: int
     model: None = None
 
     def __call__(self, shard, load):
-        tries = len(list(self.folder.iterdir()))
-        if shard == self.at and tries < self.times:
-            (self.folder / str(tries)).touch()
+        if shard == self.at:
+            (self.folder / str(os.getpid())).touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return shard**2

@@ -253,11 +253,9 @@ def _serve(places: list[dict[str, str]], answer: Connection, parent: int) -> Non
 
     here = {"host": "127.0.0.1", "dashboard": False}
     each = {**here, "nthreads": 1, "memory_limit": 0, "silence_logs": logging.WARNING}  # models fill what there is
+    one = {**here, "port": 0, "dashboard_address": "127.0.0.1:0", "allowed_failures": TRIES - 1}
+    scheduler = {"cls": Scheduler, "options": one}
     workers = {i: {"cls": Nanny, "options": {**each, "env": env}} for i, env in enumerate(places)}
-    scheduler = {
-        "cls": Scheduler,
-        "options": {**here, "port": 0, "dashboard_address": ":0", "allowed_failures": TRIES - 1},
-    }
     with SpecCluster(workers, scheduler, silence_logs=logging.WARNING) as cluster:
         answer.send(cluster.scheduler_address)
         asked.wait()
