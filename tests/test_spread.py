@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from stand_in import stand_in
 from tiny_works import Die, Fail, Square, Who
 
 from lib import evidence, explain, overlap, spread, synthetic
@@ -112,6 +113,23 @@ def test_without_an_engine_shards_are_done_here_one_after_the_other():
     results = spread.spread(work, [1, 2, 3], lambda: 10, "test")
     assert next(results) == 11 and done == [1]  # what is there is given out before more is done
     assert list(results) == [12, 13] and not list(spread.spread(work, [], lambda: 10, "test"))
+
+
+def test_a_run_that_is_killed_keeps_the_batches_that_are_done(tmp_path, tiny_vlm, tiny_sae, monkeypatch):
+    run = stand_in(tmp_path, tiny_vlm, tiny_sae, monkeypatch, explain__batch=2)
+    variation, latents, answer = run.variation(NOTHING), run.latents["test"], run.vlm.answer
+
+    def die(*asked):
+        if run.asked == 4:
+            raise KeyboardInterrupt
+        return answer(*asked)
+
+    run.vlm.answer = die
+    with pytest.raises(KeyboardInterrupt):
+        run.explained.make(variation, latents, lambda: run.vlm)
+    assert run.explained.table(variation, latents[:4]).latent.tolist() == latents[:4] and not run.explained.made
+    run.vlm.answer = answer
+    assert len(run.explained.make(variation, latents, lambda: run.vlm)) == 6 and run.asked == 6
 
 
 def test_dask_is_not_imported_where_nobody_asks_for_workers():
@@ -240,7 +258,7 @@ class Harmful(Cluster):
 
     def spread(self, work, shards):
         for number, result in enumerate(super().spread(work, shards)):
-            if isinstance(work, explain.Ask) and len(shards) > 3 and not number + self.killed:
+            if isinstance(work, explain.Ask) and len(shards) > 2 and not number + self.killed:
                 os.kill(next(iter(self.client.run(os.getpid).values())), signal.SIGKILL)
                 self.killed += 1
             yield result

@@ -240,8 +240,9 @@ def _places(workers: int) -> list[dict[str, str]]:
 
     named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     gpus = named.split(",") if named else [str(i) for i in range(torch.cuda.device_count())]
-    quiet = {"TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    return [quiet | ({"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {}) for i in range(workers)]
+    usual = {"TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    usual["OMP_WAIT_POLICY"] = "PASSIVE"  # there may be more threads than cores: one that waits must leave its core
+    return [usual | ({"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {}) for i in range(workers)]
 
 
 def _serve(places: list[dict[str, str]], answer: Connection, parent: int) -> None:
@@ -252,11 +253,14 @@ def _serve(places: list[dict[str, str]], answer: Connection, parent: int) -> Non
     from distributed import Nanny, Scheduler, SpecCluster
 
     here = {"host": "127.0.0.1", "dashboard": False}
-    each = {**here, "nthreads": 1, "memory_limit": 0, "silence_logs": logging.WARNING}  # models fill what there is
+    each = {**here, "nthreads": 1, "memory_limit": 0, "silence_logs": logging.ERROR}  # models fill what there is
     one = {**here, "port": 0, "dashboard_address": "127.0.0.1:0", "allowed_failures": TRIES - 1}
     scheduler = {"cls": Scheduler, "options": one}
     workers = {i: {"cls": Nanny, "options": {**each, "env": env}} for i, env in enumerate(places)}
     with SpecCluster(workers, scheduler, silence_logs=logging.WARNING) as cluster:
+        logging.getLogger("distributed.nanny").setLevel(
+            logging.WARNING
+        )  # says when it puts a worker in another's place
         answer.send(cluster.scheduler_address)
         asked.wait()
         logging.disable()  # workers that are ended in the midst of a shard are no news
