@@ -22,6 +22,8 @@ usage: ./run_all.sh [test | verify] [options]
   --plan                          say what a profile downloads, needs and costs, and what is missing; run nothing
   --in-place                      also write outputs back into notebooks/, as they are committed
   --force                         run notebooks that are up to date, too
+  --workers N                     share the work of models among N processes here, one for each GPU; same results
+  --cluster tcp://host:port       share it among the workers of a Dask cluster (lib/README.md, "Beyond one machine")
   --from-scratch                  first train the desk models anew (about four hours)
   --help                          this text
 

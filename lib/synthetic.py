@@ -17,6 +17,8 @@ from lib.spread import spread
 from lib.store import read, write_array
 from lib.vlm import VLM, Checkpoint
 
+AT_ONCE = 64  # pictures, about, that are drawn and encoded together
+
 
 @dataclass(frozen=True)
 class Draw:
@@ -72,10 +74,10 @@ class SyntheticImages:
     def _path(self, text: str) -> Path:
         return self.folder / f"{digest(text)}.npy"
 
-    def prepare(self, texts: Iterable[str], batch: int = 64) -> None:
-        """Draw and encode all texts not seen before, about ``batch`` pictures at a time."""
+    def prepare(self, texts: Iterable[str]) -> None:
+        """Draw and encode all texts not seen before, some at a time."""
         new = [text for text in dict.fromkeys(texts) if not self._path(text).exists()]
-        step = max(1, batch // self.draw.n)
+        step = max(1, AT_ONCE // self.draw.n)
         parts = [new[first : first + step] for first in range(0, len(new), step)]
         for rows, part in zip(spread(self.draw, parts, self.load, "draw"), parts):
             for text, scores in zip(part, rows):

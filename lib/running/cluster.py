@@ -30,6 +30,8 @@ from lib.running.worker import ClusterError
 from lib.store import MADE, ROOT, RUNS
 
 AHEAD = 2  # shards that are given out for each worker: one is worked on, one waits
+TRIES = 3  # workers that one shard may end
+TIMEOUT = "15s"  # for a scheduler to answer
 
 
 def need_dask() -> None:
@@ -70,7 +72,7 @@ class Cluster:
         from distributed import Client
 
         try:
-            return Client(self.address, timeout="15s", set_as_default=False)
+            return Client(self.address, timeout=TIMEOUT, set_as_default=False)
         except (OSError, ValueError, ImportError) as error:  # a timeout is an OSError; no address, no such protocol
             raise ClusterError(
                 f"no scheduler answers at {self.address} ({' '.join(str(error).split())[:120]}). Start one there with "
@@ -107,9 +109,6 @@ class Cluster:
         Exception
             What a shard has raised on its worker.
         """
-        there = sum(self.client.nthreads().values())
-        if not there:
-            print(f"No worker at {self.address} yet: waiting for the first", flush=True)
         folder = Path(os.environ[MADE]).parent if MADE in os.environ else RUNS  # the runner clears the former
         folder.mkdir(parents=True, exist_ok=True)
         key = f"{type(work).__name__}-{uuid.uuid4().hex[:12]}"
@@ -119,8 +118,8 @@ class Cluster:
             worker.post(post, work)
             todo = iter(enumerate(shards))
             for number, shard in enumerate(shards):
-                there = sum(self.client.nthreads().values())  # workers come and go
-                while len(waiting) < AHEAD * max(there, 1) and (new := next(todo, None)):
+                ahead = AHEAD * max(self._workers(), 1)
+                while len(waiting) < ahead and (new := next(todo, None)):
                     given = str(post), pickle.dumps(new[1])
                     waiting.append(self.client.submit(worker.do, *given, key=f"{key}-{new[0]}", pure=False))
                 yield pickle.loads(self._result(waiting[0], f"{number + 1} of {len(shards)} ({shard!r:.80})"))
@@ -130,8 +129,19 @@ class Cluster:
             if waiting and self.client.status == "running":
                 self.client.cancel(list(waiting))
 
+    def _workers(self) -> int:
+        """How many there are just now: they come and go."""
+        try:
+            there = len(self.client.nthreads())
+        except OSError as error:
+            raise self._lost() from error
+        if not there:
+            print(f"No worker at {self.address}: waiting for one", flush=True)
+        return there
+
     def _result(self, future: Any, name: str) -> bytes:
         from distributed import KilledWorker
+        from distributed.comm import CommClosedError
 
         try:
             return future.result()
@@ -140,10 +150,13 @@ class Cluster:
                 f"shard {name} was given up: every worker that took it up came to an end (out of memory?), the last "
                 f"one at {error.last_worker.address}. Its log says more; a smaller batch needs less memory"
             ) from error
-        except CancelledError as error:
-            raise ClusterError(f"the cluster at {self.address} is lost; what was made is kept") from error
+        except (CancelledError, CommClosedError) as error:
+            raise self._lost() from error
         except ModuleNotFoundError as error:
             raise ClusterError(_NO_LIBRARY.format(error)) from error
+
+    def _lost(self) -> ClusterError:
+        return ClusterError(f"the cluster at {self.address} is lost; what was made is kept, a new run goes on there")
 
 
 _NO_LIBRARY = (
@@ -227,8 +240,9 @@ def _places(workers: int) -> list[dict[str, str]]:
 
     named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     gpus = named.split(",") if named else [str(i) for i in range(torch.cuda.device_count())]
-    quiet = {"TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    return [quiet | ({"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {}) for i in range(workers)]
+    usual = {"TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    usual["OMP_WAIT_POLICY"] = "PASSIVE"  # there may be more threads than cores: one that waits must leave its core
+    return [usual | ({"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {}) for i in range(workers)]
 
 
 def _serve(places: list[dict[str, str]], answer: Connection, parent: int) -> None:
@@ -239,9 +253,14 @@ def _serve(places: list[dict[str, str]], answer: Connection, parent: int) -> Non
     from distributed import Nanny, Scheduler, SpecCluster
 
     here = {"host": "127.0.0.1", "dashboard": False}
-    each = {**here, "nthreads": 1, "memory_limit": 0, "silence_logs": logging.WARNING}  # models fill what there is
+    each = {**here, "nthreads": 1, "memory_limit": 0, "silence_logs": logging.ERROR}  # models fill what there is
+    one = {**here, "port": 0, "dashboard_address": "127.0.0.1:0", "allowed_failures": TRIES - 1}
+    scheduler = {"cls": Scheduler, "options": one}
     workers = {i: {"cls": Nanny, "options": {**each, "env": env}} for i, env in enumerate(places)}
-    scheduler = {"cls": Scheduler, "options": {**here, "port": 0}}
     with SpecCluster(workers, scheduler, silence_logs=logging.WARNING) as cluster:
+        logging.getLogger("distributed.nanny").setLevel(
+            logging.WARNING
+        )  # says when it puts a worker in another's place
         answer.send(cluster.scheduler_address)
         asked.wait()
+        logging.disable()  # workers that are ended in the midst of a shard are no news
