@@ -8,7 +8,8 @@ the tests compare with. The paper's estimate, 2 x parameters x tokens (Kaplan et
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +17,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lib.families import vision_layers
+from lib.families import is_chat, text_of, vision_layers
 from lib.images import BLANK
 from lib.methods import COMPARED, HYBRID, STEERING, TOP_K
 from lib.paper import yaml_of
@@ -86,6 +87,13 @@ class Shape:
         """One image's positions into the codes of a dictionary."""
         return 2 * self.tokens * self.vision_width * latents
 
+    def learn(self, active: int) -> int:
+        """What a dictionary learns from one image, once it is encoded, with ``active`` latents at each position.
+
+        Reconstruction, and the gradients of codes, directions and encoder: of the active latents alone.
+        """
+        return 4 * self.encode(active)
+
     def project(self) -> int:
         """Soft tokens of one image."""
         return 2 * self.image_tokens * self.projector
@@ -118,7 +126,8 @@ class Job:
     images : images searched for the top images.
     k : top images shown.
     prompt, answer : text tokens.
-    layer : layers of the encoder that an activation needs.
+    before : those of the prompt that come before the first picture; all questions share them.
+    layer : layers of the encoder that an activation needs; the next one is the first that sees what is steered.
     latents : size of the dictionary.
     """
 
@@ -126,6 +135,7 @@ class Job:
     images: int
     k: int
     prompt: int
+    before: int
     answer: int
     layer: int
     latents: int
@@ -136,7 +146,10 @@ class Job:
 
 
 def items(shape: Shape, job: Job, method: str) -> dict[str, float]:
-    """FLOPs of explaining all features, by item.
+    """FLOPs of explaining all features, by item: what the code computes, which does nothing twice.
+
+    A blank picture is the same for all features up to the layer that is steered, a picture of the top images never.
+    What stands before the pictures is read once.
 
     Raises
     ------
@@ -147,11 +160,14 @@ def items(shape: Shape, job: Job, method: str) -> dict[str, float]:
         raise KeyError(f"no method {method!r}; there are {', '.join(METHODS)}")
     search, shown = job.scope(method)
     prefill = shown * shape.image_tokens + job.prompt
+    shared = shape.see(job.layer) if method == STEERING.add.family else 0
+    own = shown * (shape.see() + shape.project()) - shared
+    read = shape.read(prefill - job.before, job.before) + shape.logits()
     return {
         "search: encode images": search * shape.see(job.layer),
         "search: dictionary": search * shape.encode(job.latents),
-        "explain: encode shown images": job.features * shown * (shape.see() + shape.project()),
-        "explain: read prompt": job.features * shape.hear(prefill),
+        "explain: encode shown images": shared + job.features * own,
+        "explain: read prompt": shape.read(job.before) + job.features * read,
         "explain: speak": job.features * shape.speak(prefill, job.answer),
     }
 
@@ -168,7 +184,17 @@ def break_even(shape: Shape, job: Job) -> float:
     """How many features one could steer for the price of searching the images alone."""
     found = items(shape, job, TOP_K.masks.family)
     search = sum(v for name, v in found.items() if name.startswith("search"))
-    return search / (sum(items(shape, job, STEERING.add.family).values()) / job.features)
+    one, two = (sum(items(shape, replace(job, features=n), STEERING.add.family).values()) for n in (1, 2))
+    return 1 + (search - one) / (two - one)
+
+
+def asked(vlm: VLM, prompt: str) -> tuple[int, int]:
+    """Text tokens of a question about pictures, as a model is asked it, and those before the first picture."""
+    texts = [text_of(vlm.processor, pictures, prompt) for pictures in (0, 1)]
+    same = "".join(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(*texts)))
+    how = {"add_special_tokens": not is_chat(vlm.processor)}
+    whole, before = (vlm.processor.tokenizer(text, **how).input_ids for text in (texts[0], same))
+    return len(whole), len(before)
 
 
 def published() -> dict[str, Shape]:

@@ -14,11 +14,21 @@ from lib.methods import COMPARED, HYBRID, PUBLISHED, STEERED, STEERING, TOP_K, M
 from lib.plan.assets import known
 from lib.profile import Profile
 
-PROMPT = 40  # text tokens of a question about pictures, about
+PROMPT, BEFORE = 40, 5  # text tokens of a question about pictures, and those before the first picture, about
 READING = (150, 30)  # tokens of a question about an explanation, and of its answer, about
+MEANING = (
+    "Hours are not measured: they are matrix products, counted from the shapes of the models, at the sustained "
+    "speed above. Words are spoken one at a time, which is slower than that; explanations that say the same "
+    "are drawn once, which is quicker. Loading, drawing scenes and plotting are not counted."
+)
 BASES = 3  # empty pictures tried besides the white one
 CONTROLS = 2 * len(STEERING)  # of Steering: two kinds of direction for each of its methods
 STEER, SHOW = STEERING.add, TOP_K.masks  # methods of one family, and the hybrid and Top-k, cost the same
+
+
+def told(hours: float) -> str:
+    """Hours as people read them: two digits, and no powers of ten."""
+    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
 
 
 class Cost(NamedTuple):
@@ -53,7 +63,7 @@ class Prices:
     ----------
     profile : what is priced.
     shape : of the subject, or of another explainer.
-    codes : codes of one image, once its activations are there.
+    layers : of the encoder, up to the one that is read and steered.
     see : one image through the encoder up to the layer, and its codes.
     read : a question about an explanation, answered by the language model; 0 for scenes.
     mask : finding an explanation in the held-out top images of a latent.
@@ -62,7 +72,7 @@ class Prices:
 
     profile: Profile
     shape: Shape
-    codes: float
+    layers: int
     see: float
     read: float
     mask: float
@@ -75,19 +85,19 @@ class Prices:
         if shape is None:
             return None
         s, k = profile.score, profile.explain.k
-        codes = shape.encode(profile.sae.latents)
-        see = shape.see(min(profile.subject.layer + 1, shape.vision_layers)) + codes
+        layers = min(profile.subject.layer + 1, shape.vision_layers)
+        see = shape.see(layers) + shape.encode(profile.sae.latents)
         read = 0 if profile.images.source == "scenes" else shape.hear(READING[0]) + shape.speak(*READING)
         mask = read + k * (_judge(s.detector) + _judge(s.segmenter))
         draw = _judge(s.generator) * s.steps * (2 if s.guidance > 1 else 1) * (s.size / 512) ** 2
         score = mask + s.synthetic_images * (draw + see) + (k + 1) * _judge(s.clip)
-        return Prices(profile, shape, codes, see, read, mask, score)
+        return Prices(profile, shape, layers, see, read, mask, score)
 
-    def explain(self, method: Method, k: int | None = None) -> float:
-        """One explanation by a method, from ``k`` pictures (default: the profile's k)."""
+    def explain(self, method: Method, latents: int, k: int | None = None) -> float:
+        """Explanations of so many latents by a method, from ``k`` pictures (default: the profile's k)."""
         e = self.profile.explain
-        cost = items(self.shape, Job(1, 0, e.k if k is None else k, PROMPT, e.max_new_tokens, 0, 0), method.family)
-        return sum(value for name, value in cost.items() if name.startswith("explain"))
+        job = Job(latents, 0, e.k if k is None else k, PROMPT, BEFORE, e.max_new_tokens, self.layers, 0)
+        return sum(items(self.shape, job, method.family).values())
 
 
 def _judge(model: Asset | None) -> float:
@@ -95,9 +105,19 @@ def _judge(model: Asset | None) -> float:
     return 1e9 * known().get(model.id, {}).get("gflops", 0) if model else 0.0
 
 
+def training_cost(p: Prices, images: int) -> float:
+    """A dictionary that is trained: every image is encoded, and learnt from.
+
+    The product that makes codes is dense. The rest of a step takes the active latents alone, and the dead ones that are
+    revived: at most half the stream's width of them.
+    """
+    recipe = p.profile.sae
+    return images * (p.see + p.shape.learn(recipe.k + min(recipe.latents, p.shape.vision_width // 2)))
+
+
 def dictionary_cost(p: Prices) -> float:
-    """Notebook 02: nothing for a released dictionary; else every training image is encoded, and learnt from."""
-    return 0.0 if p.profile.sae.pretrained else p.profile.images.train * (p.see + 6 * p.codes)
+    """Notebook 02: a dictionary is trained, unless there is a released one."""
+    return 0.0 if p.profile.sae.pretrained else training_cost(p, p.profile.images.train)
 
 
 def evidence_cost(p: Prices) -> float:
@@ -105,12 +125,12 @@ def evidence_cost(p: Prices) -> float:
     return (p.profile.images.explain + p.profile.images.evaluate) * p.see
 
 
-def explanation_cost(p: Prices, methods: Sequence[Method], controls: int = 0) -> float:
+def explanation_cost(p: Prices, methods: Sequence[Method], test: int, controls: int = 0) -> float:
     """Notebook 04: coefficients chosen on validation latents by IoU, then the test latents by all methods."""
     e = p.profile.explain
     tried = {m: len(e.steering if m in STEERING else e.hybrid) for m in methods if m in STEERED}
-    sweep = sum(n * e.validation * (p.explain(m) + p.mask) for m, n in tried.items())
-    return sweep + e.test * (sum(map(p.explain, methods)) + controls * p.explain(STEER))
+    sweep = sum(n * (p.explain(m, e.validation) + e.validation * p.mask) for m, n in tried.items())
+    return sweep + sum(p.explain(m, test) for m in methods) + controls * p.explain(STEER, test)
 
 
 def costs(profile: Profile) -> Iterator[Cost]:
@@ -123,27 +143,28 @@ def costs(profile: Profile) -> Iterator[Cost]:
         "02", "released dictionary, loaded" if profile.sae.pretrained else "dictionary", p and dictionary_cost(p)
     )
     yield Cost("03", "evidence", p and evidence_cost(p))
-    yield Cost("04", "explanations", p and explanation_cost(p, COMPARED, CONTROLS))
+    yield Cost("04", "explanations", p and explanation_cost(p, COMPARED, test, CONTROLS))
     yield Cost("05", "scores", p and (len(COMPARED) + CONTROLS) * test * p.score)
     for name in profile.variants:
         other = Prices.of(profile.variant(name))
         yield Cost("07", f"variant {name}", other and _variant_cost(other))
     yield Cost("08", "protocols", p and len(PUBLISHED) * test * p.mask)
     controls = 4 * sum(m in PUBLISHED for m in HYBRID)  # another direction of two kinds, other images, or both
-    yield Cost("09", "controls", p and controls * n * (p.explain(SHOW) + p.score))
+    yield Cost("09", "controls", p and controls * (p.explain(SHOW, n) + n * p.score))
     yield Cost("10", "contextual bias", p and _bias_cost(p))
     for name, model in profile.explainers.items():
         if model != profile.subject.model:
             other = Prices.of(profile, model)
             yield Cost("12", f"explainer {name}", other and _explainer_cost(other))
     both = 2 * len(profile.images.sizes)  # Top-k and the hybrid
-    yield Cost("13", "image set sizes", p and both * n * (p.explain(SHOW) + p.score))
+    yield Cost("13", "image set sizes", p and both * (p.explain(SHOW, n) + n * p.score))
     yield Cost("16", "sensitivity", p and _sensitivity_cost(p))
 
 
 def _variant_cost(p: Prices) -> float:
-    scores = len(PUBLISHED) * p.profile.explain.test * p.score
-    return dictionary_cost(p) + evidence_cost(p) + explanation_cost(p, PUBLISHED) + scores
+    test = p.profile.explain.test
+    scores = len(PUBLISHED) * test * p.score
+    return dictionary_cost(p) + evidence_cost(p) + explanation_cost(p, PUBLISHED, test) + scores
 
 
 def _bias_cost(p: Prices) -> float:
@@ -151,17 +172,17 @@ def _bias_cost(p: Prices) -> float:
     study = p.profile.study
     if p.profile.images.source != "scenes":
         return len(PUBLISHED) * p.profile.explain.test * p.read
-    images, shown = study.dose_images, 3 * study.latents * p.explain(SHOW)  # three methods look at images
+    images, shown = study.dose_images, 3 * p.explain(SHOW, study.latents)  # three methods look at images
     dose = images * p.see + shown
-    world = 4 * images * p.see + 12 * images * p.codes + shown + study.latents * p.explain(STEER)
+    world = training_cost(p, 2 * images) + 2 * images * p.see + shown + p.explain(STEER, study.latents)
     return len(study.doses) * dose + len(study.worlds) * world
 
 
 def _explainer_cost(p: Prices) -> float:
     """Steering's coefficient chosen anew, then Steering and Top-k, and an answer without any intervention."""
     e, n = p.profile.explain, p.profile.study.latents
-    sweep = len(e.steering) * e.validation
-    return (sweep + 2 * n) * p.explain(STEER) + sweep * p.mask + n * p.explain(SHOW) + 2 * n * p.score
+    chosen = len(e.steering) * (p.explain(STEER, e.validation) + e.validation * p.mask)
+    return chosen + 2 * p.explain(STEER, n) + p.explain(SHOW, n) + 2 * n * p.score
 
 
 def _sensitivity_cost(p: Prices) -> float:
@@ -169,5 +190,6 @@ def _sensitivity_cost(p: Prices) -> float:
     e, study = p.profile.explain, p.profile.study
     blank, hybrid = len(STEERING) * (len(e.steering) + BASES), len(e.hybrid)
     counts = [k for k in study.k if k != e.k]
-    explained = blank * p.explain(STEER) + hybrid * p.explain(SHOW) + sum(p.explain(SHOW, k) for k in counts)
-    return study.latents * (explained + (blank + hybrid + len(counts)) * p.score)
+    n, more = study.latents, sum(p.explain(SHOW, study.latents, k) for k in counts)
+    explained = blank * p.explain(STEER, n) + hybrid * p.explain(SHOW, n) + more
+    return explained + (blank + hybrid + len(counts)) * n * p.score

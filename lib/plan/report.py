@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lib.plan import machine
 from lib.plan.assets import NEARLY, Repository, downloads, named, role_of
-from lib.plan.hours import Cost, costs
+from lib.plan.hours import MEANING, Cost, costs, told
 from lib.profile import Profile
 from lib.run import Run
 from lib.store import ROOT
@@ -153,15 +153,9 @@ def _time(found: list[Cost], rate: float) -> str:
     """``rate``: FLOPs an hour."""
     lines = ["| notebook | what | FLOPs | hours |", "|---|---|---:|---:|"]
     for notebook, what, flops in (*found, Cost("", "in all", sum(c.flops or 0 for c in found))):
-        hours = (flops or 0) / rate
-        shown = f"{hours:.0f}" if hours >= 10 else f"{hours:.2g}"  # two digits, and no powers of ten
-        numbers = "unknown | unknown" if flops is None else f"{flops:.1e} | {shown}"
+        numbers = "unknown | unknown" if flops is None else f"{flops:.1e} | {told(flops / rate)}"
         lines.append(f"| {notebook} | {what} | {numbers} |")
-    lines.append(
-        "\nHours are not measured: they are matrix products, counted from the shapes of the models, at the sustained "
-        "speed above. Words are spoken one at a time, which is slower than that; explanations that say the same "
-        "are drawn once, which is quicker. Loading, drawing scenes and plotting are not counted."
-    )
+    lines.append(f"\n{MEANING}")
     if any(c.flops is None for c in found):
         lines[-1] += " `unknown`: the model's shape is neither in data/paper/assets.yaml nor in a folder here."
     return "\n".join(lines)
