@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from itertools import takewhile
 from pathlib import Path
 
 import pandas as pd
@@ -126,7 +125,6 @@ class Job:
     images : images searched for the top images.
     k : top images shown.
     prompt, answer : text tokens.
-    before : those of the prompt that come before the first picture; all questions share them.
     layer : layers of the encoder that an activation needs; the next one is the first that sees what is steered.
     latents : size of the dictionary.
     """
@@ -135,7 +133,6 @@ class Job:
     images: int
     k: int
     prompt: int
-    before: int
     answer: int
     layer: int
     latents: int
@@ -149,7 +146,6 @@ def items(shape: Shape, job: Job, method: str) -> dict[str, float]:
     """FLOPs of explaining all features, by item: what the code computes, which does nothing twice.
 
     A blank picture is the same for all features up to the layer that is steered, a picture of the top images never.
-    What stands before the pictures is read once.
 
     Raises
     ------
@@ -162,12 +158,11 @@ def items(shape: Shape, job: Job, method: str) -> dict[str, float]:
     prefill = shown * shape.image_tokens + job.prompt
     shared = shape.see(job.layer) if method == STEERING.add.family else 0
     own = shown * (shape.see() + shape.project()) - shared
-    read = shape.read(prefill - job.before, job.before) + shape.logits()
     return {
         "search: encode images": search * shape.see(job.layer),
         "search: dictionary": search * shape.encode(job.latents),
         "explain: encode shown images": shared + job.features * own,
-        "explain: read prompt": shape.read(job.before) + job.features * read,
+        "explain: read prompt": job.features * (shape.read(prefill) + shape.logits()),
         "explain: speak": job.features * shape.speak(prefill, job.answer),
     }
 
@@ -188,13 +183,10 @@ def break_even(shape: Shape, job: Job) -> float:
     return 1 + (search - one) / (two - one)
 
 
-def asked(vlm: VLM, prompt: str) -> tuple[int, int]:
-    """Text tokens of a question about pictures, as a model is asked it, and those before the first picture."""
-    texts = [text_of(vlm.processor, pictures, prompt) for pictures in (0, 1)]
-    same = "".join(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(*texts)))
-    how = {"add_special_tokens": not is_chat(vlm.processor)}
-    whole, before = (vlm.processor.tokenizer(text, **how).input_ids for text in (texts[0], same))
-    return len(whole), len(before)
+def asked(vlm: VLM, prompt: str) -> int:
+    """Text tokens of a question about pictures, as a model is asked it."""
+    text, special = text_of(vlm.processor, 0, prompt), not is_chat(vlm.processor)
+    return len(vlm.processor.tokenizer(text, add_special_tokens=special).input_ids)
 
 
 def published() -> dict[str, Shape]:

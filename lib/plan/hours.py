@@ -14,7 +14,7 @@ from lib.methods import COMPARED, HYBRID, PUBLISHED, STEERED, STEERING, TOP_K, M
 from lib.plan.assets import known
 from lib.profile import Profile
 
-PROMPT, BEFORE = 40, 5  # text tokens of a question about pictures, and those before the first picture, about
+PROMPT = 40  # text tokens of a question about pictures, about
 READING = (150, 30)  # tokens of a question about an explanation, and of its answer, about
 MEANING = (
     "Hours are not measured: they are matrix products, counted from the shapes of the models, at the sustained "
@@ -96,7 +96,7 @@ class Prices:
     def explain(self, method: Method, latents: int, k: int | None = None) -> float:
         """Explanations of so many latents by a method, from ``k`` pictures (default: the profile's k)."""
         e = self.profile.explain
-        job = Job(latents, 0, e.k if k is None else k, PROMPT, BEFORE, e.max_new_tokens, self.layers, 0)
+        job = Job(latents, 0, e.k if k is None else k, PROMPT, e.max_new_tokens, self.layers, 0)
         return sum(items(self.shape, job, method.family).values())
 
 
