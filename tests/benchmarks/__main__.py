@@ -1,4 +1,4 @@
-"""Measure parts and write the page: ``PYTHONPATH=. python -m tests.benchmarks [--peers] [part ...]``."""
+"""Measure parts and write the page: ``./run_all.sh bench [--peers] [part ...]``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def main() -> None:
     sys.path.insert(0, str(PEERS))  # before any import that a peer wants in a version of its own
     from tests.benchmarks import page, parts
 
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser = argparse.ArgumentParser(prog="./run_all.sh bench", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(parts.PARTS)} (default: all)")
     parser.add_argument("--peers", action="store_true", help="first install what requirements.txt pins into .peers")
     asked = parser.parse_args()

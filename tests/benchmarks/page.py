@@ -14,9 +14,9 @@ PAGE = Path(__file__).parent / "README.md"
 HEAD = """# Benchmarks
 
 ```bash
-PYTHONPATH=. python -m tests.benchmarks                # every part, then this page
-PYTHONPATH=. python -m tests.benchmarks sae            # one part
-PYTHONPATH=. python -m tests.benchmarks --peers sae    # first fetch the libraries that we are compared with
+./run_all.sh bench                # every part, then this page; about ten minutes
+./run_all.sh bench sae            # one part
+./run_all.sh bench --peers        # first fetch the libraries that ours is compared with
 ```
 
 Everything below is written from `results/` by `page.py`. Contenders run in one process, in turn, after a warm-up: on a

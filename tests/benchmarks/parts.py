@@ -19,7 +19,7 @@ from pathlib import Path
 from lib.store import read, write_json
 from tests.benchmarks.timing import machine
 
-PARTS = ("sae", "streaming_memory")  # in the page's order
+PARTS = ("sae", "evidence", "explanations", "streaming_memory")  # in the page's order
 RESULTS = Path(__file__).parent / "results"
 
 
