@@ -32,7 +32,7 @@ NEEDED = (
     "IPython", "ipykernel.kernelapp", "matplotlib.pyplot", "matplotlib_inline.backend_inline", "pandas", "scipy.stats",
     "sklearn.metrics", "transformers.models.auto.modeling_auto", "transformers.models.auto.processing_auto",
     "transformers.models.gemma3.modeling_gemma3", "transformers.models.gemma3.processing_gemma3",
-    "transformers.models.siglip.modeling_siglip", "lib.run", "lib.figures", "lib.effects",
+    "transformers.models.siglip.modeling_siglip", "lib.run", "lib.figures", "lib.effects", "lib.running.runner",
 )  # fmt: skip
 
 
