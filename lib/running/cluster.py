@@ -258,9 +258,8 @@ def _serve(places: list[dict[str, str]], answer: Connection, parent: int) -> Non
     scheduler = {"cls": Scheduler, "options": one}
     workers = {i: {"cls": Nanny, "options": {**each, "env": env}} for i, env in enumerate(places)}
     with SpecCluster(workers, scheduler, silence_logs=logging.WARNING) as cluster:
-        logging.getLogger("distributed.nanny").setLevel(
-            logging.WARNING
-        )  # says when it puts a worker in another's place
+        for handler in logging.getLogger("distributed").handlers:
+            handler.setLevel(logging.WARNING)  # that a worker is started anew is said here, and not by workers
         answer.send(cluster.scheduler_address)
         asked.wait()
         logging.disable()  # workers that are ended in the midst of a shard are no news
