@@ -131,10 +131,13 @@ class Cluster:
 
     def _workers(self) -> int:
         """How many there are just now: they come and go."""
-        try:
-            there = len(self.client.nthreads())
-        except OSError as error:
-            raise self._lost() from error
+        for patience in (3, 2, 1, 0):  # a scheduler that has just lost workers may be slow to answer
+            try:
+                there = len(self.client.nthreads())
+                break
+            except OSError as error:
+                if not (patience and isinstance(error, TimeoutError)):
+                    raise self._lost() from error
         if not there:
             print(f"No worker at {self.address}: waiting for one", flush=True)
         return there
