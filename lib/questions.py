@@ -14,7 +14,7 @@ from torch import Tensor
 
 T = TypeVar("T")
 
-KEPT = 2**28  # bytes of streams that are kept: all pictures of a desk run, and a few of a large encoder
+KEPT = 2**28  # bytes that are kept of pictures' streams: all of a desk run's, or a few of a large encoder's
 
 
 @dataclass(frozen=True)
@@ -52,29 +52,32 @@ def take(inputs: Mapping[str, Any], n: int, rows: Sequence[int]) -> dict[str, An
     return {name: chosen(value) for name, value in inputs.items()}
 
 
-class Streams:
-    """The residual stream after the layer, kept for the latest pictures.
+class Kept:
+    """What a model computes of a picture alone, kept for the latest pictures.
 
     Parameters
     ----------
-    compute : from pictures to their streams, ``[n, tokens, d]``.
+    compute : from pictures to what is computed of them, ``[n, ...]``.
     most : bytes that are kept.
     """
 
     def __init__(self, compute: Callable[[Sequence[Image.Image]], Tensor], most: int = KEPT) -> None:
         self._compute, self._most = compute, most
         self._kept: OrderedDict[Hashable, Tensor] = OrderedDict()
+        self._size = 0
 
     def of(self, pictures: Sequence[Image.Image]) -> Tensor:
-        """Streams of pictures that are all different: ``[n, tokens, d]``; those not kept are computed together."""
-        keys = [content(picture) for picture in pictures]
+        """What is computed of each picture, ``[n, ...]``; what is not kept is computed together, equal ones once."""
+        unique, rows = distinct(pictures, content)
+        keys = [content(picture) for picture in unique]
         new = [i for i, key in enumerate(keys) if key not in self._kept]
         if new:
-            made = self._compute([pictures[i] for i in new])
-            self._kept |= {keys[i]: stream.clone() for i, stream in zip(new, made)}  # a view would hold its whole batch
+            for i, made in zip(new, self._compute([unique[i] for i in new])):
+                self._kept[keys[i]] = made.clone()  # a view would hold its whole batch
+                self._size += made.nbytes
         found = torch.stack([self._kept[key] for key in keys])
         for key in keys:
             self._kept.move_to_end(key)
-        while sum(stream.nbytes for stream in self._kept.values()) > self._most:
-            self._kept.popitem(last=False)
-        return found
+        while self._size > self._most:
+            self._size -= self._kept.popitem(last=False)[1].nbytes
+        return found if len(found) == len(rows) else found[rows]

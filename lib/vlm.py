@@ -19,7 +19,7 @@ from lib.hooks import Intervention, edit, reaches, read_up_to, resumed, resumes
 from lib.hub import Asset, load_whole
 from lib.images import BLANK
 from lib.packed import Packed
-from lib.questions import Question, Streams, content, distinct, take
+from lib.questions import Kept, Question, content, distinct, take
 from lib.ranges import Count, Precision, Some
 
 
@@ -76,7 +76,7 @@ class VLM:
             raise IndexError(f"layer {layer} of an encoder with {last + 1} layers; choose 0 to {last}")
         self.model, self.processor, self.name = model.eval(), processor, name
         self._up_to, self.layer = self.layers[: layer + 1], self.layers[layer]
-        self._streams = Streams(lambda pictures: self._in_parts(pictures, batch))
+        self._streams = Kept(lambda pictures: self._in_parts(pictures, batch))
         settle(model, processor)
         self._whole = whole_pictures(processor.image_processor)
         vision = model.config.vision_config, processor.image_processor

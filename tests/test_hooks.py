@@ -8,7 +8,7 @@ from lib import prompts
 from lib.families import VisionLayersNotFound, vision_layers
 from lib.hooks import Intervention, capture, edit, reaches, resumed
 from lib.images import BLANK
-from lib.questions import Question, Streams
+from lib.questions import Kept, Question
 from lib.vlm import VLM
 
 
@@ -181,7 +181,7 @@ def test_streams_are_forgotten_in_the_order_of_their_last_use():
         return torch.zeros(len(some), 4, 8)
 
     a, b, c = (Image.new("RGB", (n, 8)) for n in (8, 9, 10))
-    streams = Streams(compute, most=2 * 4 * 8 * 4)
+    streams = Kept(compute, most=2 * 4 * 8 * 4)
     for some in ([a, b], [a], [c], [a], [b, c, a]):
         assert len(streams.of(some)) == len(some)
     assert made == [(8, 8), (9, 8), (10, 8), (9, 8)]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lib.device import DEVICE
 from lib.hub import Asset
+from lib.questions import Kept
 from lib.store import read
 
 
@@ -54,7 +55,14 @@ class OpenClip:
 
     @torch.inference_mode()
     def embed_images(self, images: Sequence[Image.Image]) -> Tensor:
-        """Unit embeddings of pictures: ``[n, d]``."""
+        """Unit embeddings of pictures: ``[n, d]``; a picture that is asked for again is not embedded again."""
+        return self._known.of(images)
+
+    @cached_property
+    def _known(self) -> Kept:
+        return Kept(self._new)
+
+    def _new(self, images: Sequence[Image.Image]) -> Tensor:
         model, preprocess, _ = self._loaded
         return _embed(lambda part: model.encode_image(torch.stack([preprocess(i) for i in part]).to(DEVICE)), images)
 
