@@ -81,6 +81,11 @@ def kind(notebook: Path) -> str:
     return _ours(opened(notebook), notebook)["kind"]
 
 
+def long(notebook: Path) -> bool:
+    """Whether a notebook takes much longer than others, so that others had better end beside it than before it."""
+    return bool(_ours(opened(notebook), notebook).get("long"))
+
+
 def fits(notebook: Path, profile: Profile) -> bool:
     """Whether a notebook has anything to say about a profile's images: some are about Emoji Scenes alone."""
     return _ours(opened(notebook), notebook).get("needs") != SCENES or profile.images.source == "scenes"

@@ -19,7 +19,7 @@ from nbclient.exceptions import DeadKernelError
 
 from lib.profile import Profile
 from lib.running import freshness
-from lib.running.collection import KINDS, cells_for, fits, kind, notebooks
+from lib.running.collection import KINDS, cells_for, fits, kind, long, notebooks
 from lib.running.process import discard, end_with, need_folder
 from lib.running.warm import Kernels, context, limit_threads
 from lib.store import MADE, ROOT, RUNS
@@ -38,6 +38,7 @@ class Job:
     identity : all that the results depend on and that is known before they are made.
     threads : of the numerical libraries.
     scenes : whether the images are Emoji Scenes, of which the truth is known.
+    long : whether it is started before others of its kind.
     """
 
     notebook: Path
@@ -47,6 +48,7 @@ class Job:
     identity: dict[str, Any]
     threads: int
     scenes: bool = True
+    long: bool = False
 
     @property
     def number(self) -> str:
@@ -74,7 +76,7 @@ def jobs_for(profile: Profile, parameters: dict[str, Any], cores: int) -> list[J
         threads = max(1, cores // profile.jobs) if kind(notebook) == "study" else cores
         identity = {**material, **freshness.code(sources)}
         record = records / f"{notebook.stem}.json"
-        jobs.append(Job(notebook, kind(notebook), parameters, record, identity, threads, scenes))
+        jobs.append(Job(notebook, kind(notebook), parameters, record, identity, threads, scenes, long(notebook)))
     return jobs
 
 
@@ -202,7 +204,7 @@ def _work(job: Job, answer: Connection, runner: int) -> None:
 
 
 def run_all(jobs: list[Job], side_by_side: int, force: bool) -> Iterator[Done]:
-    """Run jobs in the order of their kinds; after an error none is started, and those that run may end.
+    """Run jobs by kind, long ones first; after an error none is started, and those that run may end.
 
     Parameters
     ----------
@@ -217,7 +219,7 @@ def run_all(jobs: list[Job], side_by_side: int, force: bool) -> Iterator[Done]:
     os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")
     try:
         for phase in KINDS:
-            waiting = [job for job in jobs if job.kind == phase]
+            waiting = sorted((job for job in jobs if job.kind == phase), key=lambda job: not job.long)
             while running or (waiting and not failed):
                 while waiting and not failed and len(running) < (side_by_side if phase == "study" else 1):
                     job = waiting.pop(0)
