@@ -16,6 +16,7 @@ import traceback
 from importlib.metadata import EntryPoint
 from multiprocessing import get_context
 from multiprocessing.context import BaseContext
+from threading import RLock
 from typing import Any
 
 from jupyter_client.connect import KernelConnectionInfo
@@ -23,6 +24,7 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 from threadpoolctl import threadpool_limits
+from tqdm import tqdm
 
 from lib.hub import QUIET
 
@@ -53,6 +55,9 @@ def warm_up() -> None:
             importlib.import_module(name)
         except ImportError:
             continue
+    tqdm.set_lock(
+        RLock()
+    )  # its own, for bars of several processes, is a semaphore that a fork leaves behind at its end
     if os.environ.get(SCENES):
         from lib.scenes.drawing import render
 
