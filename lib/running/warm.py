@@ -55,9 +55,7 @@ def warm_up() -> None:
             importlib.import_module(name)
         except ImportError:
             continue
-    tqdm.set_lock(
-        RLock()
-    )  # its own, for bars of several processes, is a semaphore that a fork leaves behind at its end
+    tqdm.set_lock(RLock())  # its own, for several processes, is a semaphore that an ended fork leaves behind
     if os.environ.get(SCENES):
         from lib.scenes.drawing import render
 
