@@ -54,21 +54,34 @@ def stoppable() -> Iterator[None]:
 
 
 def end_with(other: int) -> None:
-    """Let this process end when another does, even if that is killed: its parent, or on Linux any."""
-    mine = os.getppid() == other
-    if mine and sys.platform == "linux":  # at once, even while one long call computes
-        ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
+    """Let this process end when another does, even if that is killed."""
+    if os.getppid() == other:
+        if sys.platform == "linux":  # at once, even while one long call computes
+            ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
+        wait = _until_orphaned
+    else:
+        wait = _until_ended
 
     def watch() -> None:
-        if mine:
-            while os.getppid() == other:
-                time.sleep(0.5)
-        else:
-            with suppress(ProcessLookupError):
-                select([os.pidfd_open(other)], [], [])  # until it has ended
+        wait(other)
         os.kill(os.getpid(), signal.SIGKILL)
 
     Thread(target=watch, daemon=True).start()
+
+
+def _until_orphaned(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+
+
+def _until_ended(process: int) -> None:
+    try:
+        select([os.pidfd_open(process)], [], [])  # it may have ended and nobody have missed it yet
+    except (OSError, AttributeError):  # gone already; or a system that has no such thing
+        with suppress(OSError):
+            while True:
+                os.kill(process, 0)
+                time.sleep(0.5)
 
 
 def cores() -> int:
