@@ -1,12 +1,14 @@
-"""Every notebook runs at smoke scale through the real runner, twice with the same tables."""
+"""Every notebook runs at smoke scale through the real runner, alone and by two workers with the same tables."""
 
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 
 import nbformat
 import papermill
+import psutil
 import pytest
 from shared import Project, WholeRun, whole_run
 
@@ -33,11 +35,25 @@ def first_project(first_run) -> Project:
 
 @pytest.fixture(scope="session")
 def second_run(tmp_path_factory) -> Project:
-    """Another complete run from nothing, at another place."""
+    """Another complete run from nothing, at another place: by two workers, of which one is killed on the way."""
     project = Project.copied(tmp_path_factory.mktemp("second"))
-    done = project.run("--profile", "smoke")
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(project.run, "--profile", "smoke", "--workers", "2")
+        while not run.done() and not list(project.folder.glob("data/runs/smoke/explanations-*/*.parquet")):
+            time.sleep(0.2)
+        there = [] if run.done() else workers()
+        if there:
+            there[0].kill()
+        done = run.result()
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    assert len(there) == 2 and "Shards go to 2 workers" in done.stdout
     return project
+
+
+def workers() -> list[psutil.Process]:
+    """The cluster's worker processes below this one: spawned by a process that was spawned itself."""
+    spawned = {p.pid: p for p in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(p.cmdline())}
+    return [p for p in spawned.values() if p.ppid() in spawned]
 
 
 class TestFirstRun:
@@ -82,7 +98,7 @@ class TestFirstRun:
 
 class TestSecondRun:
     @pytest.mark.slow(200)
-    def test_two_complete_runs_give_the_same_tables(self, second_run, first_run):
+    def test_a_run_by_two_workers_of_which_one_is_killed_gives_the_same_tables(self, second_run, first_run):
         """The second comes before the first by name: it is made while another worker makes that, and then compared."""
         assert second_run.tables("smoke") == first_run.tables
 
