@@ -78,7 +78,6 @@ def whole_run(factory: pytest.TempPathFactory) -> WholeRun:
         project = Project.copied(folder / "project")
         done = project.run("--profile", "smoke")
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-        assert "leaked" not in done.stderr  # nothing is left for Python to complain of
         (folder / "stdout").write_text(done.stdout)
         (folder / "tables.json").write_text(json.dumps({n: t.decode() for n, t in project.tables("smoke").items()}))
 
