@@ -398,6 +398,11 @@ def test_sam3_masks_are_united_over_phrases_and_instances(photographs, tmp_path)
     assert not segmenter.segment("cat", 1, first_only=True).any()
 
 
+def test_the_first_mask_counts_even_if_it_is_empty(photographs, tmp_path):
+    segmenter = Columns(photographs, Phrases(), tmp_path, a_model(tmp_path))  # `»` is a column beyond the picture
+    assert segmenter.segment("», ab", 0).any() and not segmenter.segment("», ab", 0, first_only=True).any()
+
+
 def test_sam3_loads_segments_and_embeds_a_picture_once(sam3_model, photographs, monkeypatch, tmp_path):
     segmenter = Sam3Segmenter(photographs, Phrases(), tmp_path, sam3_model, threshold=0.0)
     model = sam3._loaded(sam3_model)[0]

@@ -73,11 +73,12 @@ class PhraseSegmenter:
         picture = self.images[image].convert("RGB")
         both = np.zeros((picture.height, picture.width), np.uint8)
         phrases = self.reader.phrases(text)
+        first = True
         for masks in self.masks(picture, phrases) if phrases else ():
-            first = len(masks) and not both.any()
             both[masks.any(0) & (both == 0)] = _ANY
-            if first:
+            if first and len(masks):  # it counts even if it is empty
                 both[masks[0]] = _FIRST
+                first = False
         return both
 
     def masks(self, picture: Image.Image, phrases: Sequence[str]) -> Iterator[np.ndarray]:
