@@ -162,7 +162,7 @@ def items(shape: Shape, job: Job, method: str) -> dict[str, float]:
         "search: encode images": search * shape.see(job.layer),
         "search: dictionary": search * shape.encode(job.latents),
         "explain: encode shown images": shared + job.features * own,
-        "explain: read prompt": job.features * (shape.read(prefill) + shape.logits()),
+        "explain: read prompt": job.features * shape.hear(prefill),
         "explain: speak": job.features * shape.speak(prefill, job.answer),
     }
 

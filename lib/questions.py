@@ -68,16 +68,15 @@ class Kept:
 
     def of(self, pictures: Sequence[Image.Image]) -> Tensor:
         """What is computed of each picture, ``[n, ...]``; what is not kept is computed together, equal ones once."""
-        unique, rows = distinct(pictures, content)
-        keys = [content(picture) for picture in unique]
-        new = [i for i, key in enumerate(keys) if key not in self._kept]
+        keys = [content(picture) for picture in pictures]
+        new = {key: picture for key, picture in zip(keys, pictures) if key not in self._kept}
         if new:
-            for i, made in zip(new, self._compute([unique[i] for i in new])):
-                self._kept[keys[i]] = made.clone()  # a view would hold its whole batch
+            for key, made in zip(new, self._compute(list(new.values()))):
+                self._kept[key] = made.clone()  # a view would hold its whole batch
                 self._size += made.nbytes
         found = torch.stack([self._kept[key] for key in keys])
         for key in keys:
             self._kept.move_to_end(key)
         while self._size > self._most:
             self._size -= self._kept.popitem(last=False)[1].nbytes
-        return found if len(found) == len(rows) else found[rows]
+        return found

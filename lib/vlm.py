@@ -190,8 +190,8 @@ class VLM:
         return torch.cat([stream for part in parts for stream in halved(lambda some: [self._stream(some)], part)])
 
     def _from_layer(self, pictures: Sequence[Image.Image], rows: Sequence[int]) -> AbstractContextManager:
-        """The encoder started at its layer, with what is known of each row's picture; or whole, if that is not it."""
-        if not self._resumes:
+        """The encoder started at its layer, with what is known of each row's picture; whole, if it cannot be."""
+        if not (pictures and self._resumes):
             return nullcontext()
         stream = self._streams.of(pictures)[list(rows)]
         return resumed(self._up_to, stream.flatten(0, 1) if self._packed else stream)
@@ -277,7 +277,7 @@ class VLM:
     def _answer(self, questions: Sequence[Question], max_new_tokens: int, change: Intervention | None) -> list[str]:
         pictures, rows = distinct([image for q in questions for image in q.images], content)
         inputs = self._inputs(questions, pictures, rows)
-        with self._from_layer(pictures, rows) if pictures else nullcontext(), self._edited(change):
+        with self._from_layer(pictures, rows), self._edited(change):
             out = self.model.generate(**inputs, max_new_tokens=max_new_tokens)
         return self.processor.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
 
@@ -291,10 +291,9 @@ class VLM:
         how = {"padding": True, "return_tensors": "pt", "add_special_tokens": not is_chat(self.processor)}
         if pictures:
             shown = [self._packed.square(q.images) if self._packed else list(q.images) for q in kinds]
-            made = self.processor(images=shown, text=texts, **how, **self._whole)
+            made, seen = self.processor(images=shown, text=texts, **how, **self._whole), self._processed(pictures)
         else:  # some processors refuse prompts without pictures
-            made = self.processor.tokenizer(texts, **how)
+            made, seen = self.processor.tokenizer(texts, **how), {}
             made.pop("token_type_ids", None)
-        seen = self._processed(pictures) if pictures else {}
         text = self._moved({name: value[alike] for name, value in made.items() if name not in seen})
         return text | take({name: seen[name] for name in made if name in seen}, len(pictures), rows)

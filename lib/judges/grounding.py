@@ -42,8 +42,8 @@ def weights(name: Asset) -> Path:
     return files[0]
 
 
-# Loading takes seconds, and who reads results needs no model. Several segmenters (for other pictures, or for the
-# first mask alone) share one set of weights.
+# Loading takes seconds, and who reads results needs no model. Several segmenters, for other pictures, share
+# one set of weights.
 @cache
 def _detector(name: Asset) -> tuple[Any, Any]:
     from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from lib.evidence import KEEP
+from lib.kept import KEEP
 from lib.methods import STEERING, TOP_K, Method
 from lib.plan.hours import MEANING, Prices, explanation_cost, told, training_cost
 from lib.profile import Profile, load

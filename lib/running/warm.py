@@ -84,8 +84,7 @@ class Forked:
         code = 1
         try:
             os.setsid()  # a group of its own: what it starts ends with it
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
             asyncio.set_event_loop(asyncio.new_event_loop())  # the parent's is running
             os.environ |= environment
