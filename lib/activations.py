@@ -11,6 +11,9 @@ from torch import Tensor
 from lib.images import ImageSet, readable
 from lib.vlm import VLM
 
+Pools = dict[range, Tensor]  # by the pictures whose patches they are, ``[patches, d]``
+_MOST = 2 * 1024**3  # bytes that pools may hold
+
 
 def activations(vlm: VLM, images: ImageSet, order: Sequence[int], size: int) -> Iterator[Tensor]:
     """The residual stream at every patch of some images, ``size`` images at a time: ``[size * patches, d]``.
@@ -53,6 +56,7 @@ class ShuffledActivations:
     buffer : patches held.
     seed : of the shuffling.
     dtype : in which they are held.
+    pools : keeps activations for other streams of the same pictures, up to 2 GiB, if given.
 
     Raises
     ------
@@ -67,6 +71,7 @@ class ShuffledActivations:
     buffer: int
     seed: int
     dtype: torch.dtype = torch.float32
+    pools: Pools | None = None
 
     def __post_init__(self) -> None:
         self._enough(len(self.images) * self.vlm.patches)
@@ -92,6 +97,16 @@ class ShuffledActivations:
         return whole * self._batches(self._per_buffer) + self._batches(rest)
 
     def _pool(self, here: range) -> Tensor:
+        if self.pools is None:
+            return self._encode(here)
+        if here not in self.pools:
+            made = self._encode(here)
+            if made.nbytes + sum(pool.nbytes for pool in self.pools.values()) > _MOST:
+                return made
+            self.pools[here] = made
+        return self.pools[here]
+
+    def _encode(self, here: range) -> Tensor:
         """Patches of some images, at least a batch: where too many cannot be read, those of the next ones as well."""
         others = [*range(here.stop, len(self.images)), *range(here.start)]
         parts = [part.to(self.dtype) for part in _encoded(self.vlm, self.images, here, self.size)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lib.activations import ShuffledActivations, activations
+from lib.activations import Pools, ShuffledActivations, activations
 from lib.device import DEVICE
 from lib.hub import Asset
 from lib.identity import NOT_PART
 from lib.images import ImageSet
-from lib.ranges import Positive, Precision, Some, Weight
+from lib.ranges import Count, Positive, Precision, Some, Weight
 from lib.sae import TopKSAE, fvu, judgement, load_dictionary, load_sae, quality
 from lib.stage import Stage
 from lib.store import Damaged, read, short, write_atomically, write_json
@@ -44,6 +44,7 @@ class Recipe:
     aux_weight : weight of the loss that revives dead latents (1/32).
     buffer : activations shuffled together.
     dtype : of the matrix products (bfloat16).
+    seed : tells dictionaries of one run apart: their initial weights, and the order in which they see patches.
     checkpoint : steps between checkpoints.
     """
 
@@ -57,6 +58,7 @@ class Recipe:
     aux_weight: Weight = 1 / 32
     buffer: Some = 131_072
     dtype: Precision = "float32"
+    seed: Count = 0
     checkpoint: Some = field(default=200, metadata=NOT_PART)
 
 
@@ -70,7 +72,7 @@ class Dictionary(Stage):
     train : pictures to train on; None for a released dictionary.
     held_out : pictures on which its quality is measured.
     recipe : how it comes to be.
-    seed : of weights and shuffling.
+    seed : of weights and shuffling, with the recipe's.
     """
 
     title: ClassVar[str] = "dictionary"
@@ -81,8 +83,13 @@ class Dictionary(Stage):
     recipe: Recipe
     seed: int
 
-    def make(self, vlm: VLM) -> None:
-        """Train, or load, and measure; unless it is there."""
+    def make(self, vlm: VLM, pools: Pools | None = None) -> None:
+        """Train, or load, and measure; unless it is there.
+
+        Parameters
+        ----------
+        pools : activations that other dictionaries of the same pictures were trained on in this process.
+        """
         path, recipe = self.path("sae.safetensors"), self.recipe
         if self.made:
             return
@@ -93,8 +100,9 @@ class Dictionary(Stage):
                 sae, log = load_dictionary(recipe.pretrained, self.subject, vlm.width, recipe.latents, recipe.k), []
             else:
                 size, dtype = self.subject.batch, getattr(torch, recipe.dtype)
-                stream = ShuffledActivations(vlm, self.train, recipe.batch, size, recipe.buffer, self.seed, dtype)
-                sae, log = train_sae(stream.batches, len(stream), recipe, self.folder, self.seed)
+                seed = self.seed + 7919 * recipe.seed  # far from the seeds of other runs
+                stream = ShuffledActivations(vlm, self.train, recipe.batch, size, recipe.buffer, seed, dtype, pools)
+                sae, log = train_sae(stream.batches, len(stream), recipe, self.folder, seed)
             seen = activations(vlm, self.held_out, range(len(self.held_out)), self.subject.batch)
             sae.save(path)
             write_json(self.path("log.json"), log)
@@ -122,6 +130,14 @@ class Dictionary(Stage):
         return found
 
 
+def make_all(dictionaries: Sequence[Dictionary], vlm: VLM) -> None:
+    """Make dictionaries of one encoder; those that learn from the same pictures share what the encoder says of them."""
+    new = [one for one in dictionaries if not one.made]
+    pools: Pools | None = {} if len(new) > 1 and len({one.train for one in new}) == 1 else None
+    for one in new:
+        one.make(vlm, pools)
+
+
 def geometric_median(x: Tensor, steps: int = 30) -> Tensor:
     """The point with the least total distance to the rows of ``x``: ``[n, d]`` to ``[d]`` (Weiszfeld)."""
     point = x.mean(0)
@@ -140,8 +156,9 @@ def train_sae(
 ) -> tuple[TopKSAE, list[dict[str, float]]]:
     """Train a dictionary on a stream of activations.
 
-    Inputs are scaled to unit mean square during training; the scale is folded into the weights at
-    the end, so that codes are in the units of the residual stream. Dead latents learn to
+    Inputs are scaled to unit mean squared *norm* during training, as in the published recipe: the loss is then a share of
+    the whole, beside which the weight of AuxK means what it says, and gradients are seldom clipped. The scale is folded
+    into the weights at the end, so that codes are in the units of the residual stream. Dead latents learn to
     reconstruct what the living leave over (AuxK).
 
     Parameters
@@ -164,7 +181,7 @@ def train_sae(
     torch.manual_seed(seed)
     sae = TopKSAE(x.shape[1], recipe.latents, recipe.k)
     if state is None:
-        norm = x.square().mean().sqrt().item()
+        norm = x.square().sum(1).mean().sqrt().item()
         sae.b_dec.data = geometric_median(x.cpu() / norm)
     sae.to(x.device)
     trainer = TopKStep(sae, recipe.dead_after, recipe.aux_weight, recipe.dtype)

@@ -7,13 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from lib.metrics import metrics_of
+from lib.metrics import METRICS, metrics_of, voters
 from lib.stats import Estimate, bootstrap, difference
+
+KEYS = ["dictionary", "latent", "concept"]  # what a scored explanation is about; statistics resample the first and last
+COMPOSITE = "composite"
 
 
 def effect(e: Estimate) -> dict[str, float]:
-    """An estimate as the columns of a table: ``estimate, low, high, n``."""
-    return {"estimate": e.mean, "low": e.low, "high": e.high, "n": e.n}
+    """An estimate as the columns of a table: ``estimate, low, high, n``, and ``p`` where it was tested."""
+    return {"estimate": e.mean, "low": e.low, "high": e.high, "n": e.n, **({} if np.isnan(e.p) else {"p": e.p})}
 
 
 def as_estimates(table: pd.DataFrame) -> list[Estimate]:
@@ -21,29 +24,50 @@ def as_estimates(table: pd.DataFrame) -> list[Estimate]:
     return [Estimate(*row) for row in table[["estimate", "low", "high", "n"]].itertuples(index=False)]
 
 
-def values(scored: pd.DataFrame, method: str, metric: str, control: str = "") -> np.ndarray:
-    """A metric of all latents, in latent order."""
-    part = scored[(scored.method == method) & (scored.control == control)].sort_values("latent")
-    return part[metric].to_numpy()
+def column(scored: pd.DataFrame, name: str) -> pd.Series:
+    """A column of a table with one row for each latent, indexed and ordered by :data:`KEYS`."""
+    return scored.set_index([key for key in KEYS if key in scored])[name].sort_index()
+
+
+def values(scored: pd.DataFrame, method: str, metric: str, control: str = "") -> pd.Series:
+    """A metric of all latents under one method, indexed by :data:`KEYS`."""
+    return column(scored[(scored.method == method) & (scored.control == control)], metric)
+
+
+def with_composite(scored: pd.DataFrame) -> pd.DataFrame:
+    """Scores with ``composite``, the mean of the four metrics, each in standard deviations of all rows.
+
+    One number to decide claims about "all metrics" by: differences of it are in standard deviations.
+    """
+    parts = [(scored[m] - scored[m].mean()) / max(scored[m].std(), 1e-12) for m in voters() if m in scored]
+    return scored.assign(**{COMPOSITE: np.mean(parts, 0)})
+
+
+def titled(metric: str) -> str:
+    """How a metric, or the composite, is called at an axis."""
+    return "Composite" if metric == COMPOSITE else METRICS[metric].title
 
 
 def estimates(scored: pd.DataFrame, by: list[str], metrics: Sequence[str] | None = None) -> pd.DataFrame:
     """Mean and interval of metrics for every group: columns ``by``, ``metric, estimate, low, high, n``."""
     return pd.DataFrame(
         [
-            {**dict(zip(by, names)), "metric": metric, **effect(bootstrap(part[metric].to_numpy()))}
+            {**dict(zip(by, names)), "metric": metric, **effect(bootstrap(column(part, metric)))}
             for names, part in scored.groupby(by, sort=False)
             for metric in metrics or metrics_of(scored)
         ]
     )
 
 
-def differences(scored: pd.DataFrame, by: str, pairs: Sequence[tuple]) -> pd.DataFrame:
+def differences(
+    scored: pd.DataFrame, by: str, pairs: Sequence[tuple], metrics: Sequence[str] | None = None
+) -> pd.DataFrame:
     """Differences over the same latents between groups of a column: ``first, second, metric, estimate...``."""
-    rows = []
-    for first, second in pairs:
-        a, b = (scored[scored[by] == name].set_index("latent") for name in (first, second))
-        for metric in metrics_of(scored):
-            e = difference(a[metric], b[metric].reindex(a.index))
-            rows.append({"first": first, "second": second, "metric": metric, **effect(e)})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        [
+            {"first": first, "second": second, "metric": metric, **effect(difference(*sides))}
+            for first, second in pairs
+            for metric in metrics or metrics_of(scored)
+            for sides in [[column(scored[scored[by] == name], metric) for name in (first, second)]]
+        ]
+    )

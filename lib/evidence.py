@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar
@@ -14,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from lib.codes import CodeBatch, watch
+from lib.codes import CodeBatch
 from lib.device import DEVICE
 from lib.dictionary import Dictionary
 from lib.identity import NOT_PART
@@ -29,22 +30,37 @@ from lib.vlm import VLM, Checkpoint
 STRETCH = 1024  # pictures in a shard, about: what is kept of them must be small beside the work of encoding them
 
 
-@torch.inference_mode()
 def encode(vlm: VLM, sae: TopKSAE, images: Sequence[Image.Image]) -> CodeBatch:
     """Codes of a handful of images, held in memory."""
-    values, indices = sae.encode_sparse(vlm.residual(images).to(sae.b_dec.device))
-    return CodeBatch(torch.arange(len(images), device=values.device), values, indices)
+    return _coded(sae, vlm.residual(images))
+
+
+@torch.inference_mode()
+def _coded(sae: TopKSAE, residual: Tensor) -> CodeBatch:
+    values, indices = sae.encode_sparse(residual.to(sae.b_dec.device))
+    return CodeBatch(torch.arange(len(residual), device=values.device), values, indices)
+
+
+def streams(
+    vlm: VLM, saes: Sequence[TopKSAE], images: ImageSet, batch: int, desc: str, part: range | None = None
+) -> Iterator[list[CodeBatch]]:
+    """Codes of an image set, or of a ``part`` of it, batch by batch, by each dictionary.
+
+    However many there are, a picture is encoded once; pictures that cannot be read are left out.
+    """
+    part = range(len(images)) if part is None else part
+    for first in tqdm(range(0, len(part), batch), desc=desc, mininterval=5):
+        indices, pictures = readable(images, part[first : first + batch])
+        if pictures:
+            residual = vlm.residual(pictures)
+            yield [replace(_coded(sae, residual), images=torch.tensor(indices, device=DEVICE)) for sae in saes]
 
 
 def stream(
     vlm: VLM, sae: TopKSAE, images: ImageSet, batch: int, desc: str, part: range | None = None
 ) -> Iterator[CodeBatch]:
-    """Codes of an image set, or of a ``part`` of it, batch by batch; pictures that cannot be read are left out."""
-    part = range(len(images)) if part is None else part
-    for first in tqdm(range(0, len(part), batch), desc=desc, mininterval=5):
-        indices, pictures = readable(images, part[first : first + batch])
-        if pictures:
-            yield replace(encode(vlm, sae, pictures), images=torch.tensor(indices, device=DEVICE))
+    """As :func:`streams`, by one dictionary."""
+    return (codes for (codes,) in streams(vlm, [sae], images, batch, desc, part))
 
 
 @dataclass(frozen=True)
@@ -77,26 +93,26 @@ class Gathered(Stage):
         ----------
         load : gives the subject.
         """
-        if self.made:
-            return
-        with self.making():
-            size = self.dictionary.subject.batch
-            step = size * -(-STRETCH // size)  # whole batches: every picture is in the same one whoever encodes it
-            n = len(self.images)
-            parts = spread(Look(self), [range(i, min(i + step, n)) for i in range(0, n, step)], load, "evidence")
-            seen = next(parts)
-            scores = Scores(seen.scores.scores.shape[1], self.negative_images)
-            scores.merge(seen.scores)
-            seen.scores = scores
-            for part in parts:
-                seen.merge(part)
-            for n, part in seen.smaller.items():
-                part.result().save(self.path(f"top-{n}.safetensors"))
-            if seen.truth:
-                seen.truth.result().save(self.path("truth.safetensors"))
-            write_array(self.path("negatives.npy"), seen.scores.scores.numpy())
-            write_table(self.path("pictures.parquet"), pd.DataFrame({"picture": [str(i) for i in self.images.ids]}))
-            seen.top.result().save(self.path("top.safetensors"))
+        make_all([self], load)
+
+    def keep(self, seen: Seen) -> None:
+        """Write what was seen of the whole set."""
+        for n, part in seen.smaller.items():
+            part.result().save(self.path(f"top-{n}.safetensors"))
+        if seen.truth:
+            seen.truth.result().save(self.path("truth.safetensors"))
+        write_array(self.path("negatives.npy"), seen.scores.scores.numpy())
+        write_table(self.path("pictures.parquet"), pd.DataFrame({"picture": [str(i) for i in self.images.ids]}))
+        seen.top.result().save(self.path("top.safetensors"))
+
+    def look(self, latents: int, patches: int, shard: range) -> Seen:
+        """What will keep something of a stretch: nothing seen yet."""
+        return Seen(
+            TopImages(latents, KEEP, patches, device=DEVICE),
+            {n: TopImages(latents, KEEP, patches, n, DEVICE) for n in self.sizes},
+            Scores(latents, [i for i in self.negative_images if i in shard]),
+            self.images.counter(latents) if self.truth else None,
+        )
 
     @property
     def files(self) -> list[str]:
@@ -132,36 +148,68 @@ class Gathered(Stage):
         return torch.from_numpy(self.read("negatives.npy"))
 
 
+def make_all(gathered: Sequence[Gathered], load: Callable[[], VLM]) -> None:
+    """Gather for several dictionaries of one encoder in one pass over their common pictures; those that are not made.
+
+    Parameters
+    ----------
+    load : gives the subject.
+
+    Raises
+    ------
+    ValueError
+        If they are about different pictures or encoders.
+    """
+    new = tuple(stage for stage in gathered if not stage.made)
+    if not new:
+        return
+    first = new[0]
+    if any((s.images, s.dictionary.subject) != (first.images, first.dictionary.subject) for s in new):
+        raise ValueError("one pass gathers for dictionaries of one encoder, over one set of pictures")
+    with ExitStack() as stack:
+        for stage in new:
+            stack.enter_context(stage.making())
+        size = first.dictionary.subject.batch
+        step = size * -(-STRETCH // size)  # whole batches: every picture is in the same one whoever encodes it
+        n = len(first.images)
+        parts = spread(Look(new), [range(i, min(i + step, n)) for i in range(0, n, step)], load, "evidence")
+        whole = next(parts)
+        for stage, seen in zip(new, whole):
+            scores = Scores(seen.scores.scores.shape[1], stage.negative_images)
+            scores.merge(seen.scores)
+            seen.scores = scores
+        for part in parts:
+            for seen, later in zip(whole, part):
+                seen.merge(later)
+        for stage, seen in zip(new, whole):
+            stage.keep(seen)
+
+
 @dataclass(frozen=True)
 class Look:
-    """Looking at stretches of an image set.
+    """Looking at stretches of an image set, with the latents of one or several dictionaries.
 
     Attributes
     ----------
-    gathered : what the set is, and what is kept of it.
+    gathered : what the set is, and what is kept of it, for each dictionary.
     """
 
-    gathered: Gathered
+    gathered: tuple[Gathered, ...]
 
     @property
     def model(self) -> Checkpoint:
         """The subject."""
-        return self.gathered.dictionary.subject
+        return self.gathered[0].dictionary.subject
 
-    def __call__(self, shard: range, load: Callable[[], VLM]) -> Seen:
-        """What is kept of one stretch."""
-        stage, vlm = self.gathered, load()
-        sae = stage.dictionary.sae
-        m, patches = sae.encoder.out_features, vlm.patches
-        seen = Seen(
-            TopImages(m, KEEP, patches, device=DEVICE),
-            {n: TopImages(m, KEEP, patches, n, DEVICE) for n in stage.sizes},
-            Scores(m, [i for i in stage.negative_images if i in shard]),
-            stage.images.counter(m) if stage.truth else None,
-        )
-        codes = stream(vlm, sae, stage.images, stage.dictionary.subject.batch, "look", shard)
-        watch(codes, seen.top, *seen.smaller.values(), seen.scores, *([seen.truth] if seen.truth else []))
-        return seen
+    def __call__(self, shard: range, load: Callable[[], VLM]) -> list[Seen]:
+        """What is kept of one stretch, for each dictionary."""
+        vlm, first = load(), self.gathered[0]
+        saes = [stage.dictionary.sae for stage in self.gathered]
+        kept = [stage.look(sae.encoder.out_features, vlm.patches, shard) for stage, sae in zip(self.gathered, saes)]
+        for batch in streams(vlm, saes, first.images, first.dictionary.subject.batch, "look", shard):
+            for codes, seen in zip(batch, kept):
+                seen.see(codes)
+        return kept
 
 
 class TooFewLatents(ValueError):

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lib.codes import CodeBatch
+from lib.codes import CodeBatch, watch
 from lib.store import read, write_tensors
 
 KEEP = 10  # top images kept per latent; up to as many can be shown
@@ -154,6 +154,10 @@ class Seen:
     smaller: dict[int, TopImages]
     scores: Scores
     truth: Any | None
+
+    def see(self, codes: CodeBatch) -> None:
+        """Show one batch to all who keep something of it."""
+        watch([codes], self.top, *self.smaller.values(), self.scores, *([self.truth] if self.truth else []))
 
     def merge(self, later: Seen) -> None:
         """Take in the stretch that comes next."""

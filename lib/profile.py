@@ -134,6 +134,7 @@ class StudyConfig:
     ----------
     latents : test latents, from the first, that variations explain; the main run explains all.
     k : numbers of top images tried.
+    dictionaries : how many the main comparison is made over; they differ in their seed alone.
     doses : co-occurrences of object and habitat tried, for contextual bias (of scenes alone).
     dose_images : images of each dose.
     worlds : doses for which a dictionary of their own is trained, too.
@@ -141,6 +142,7 @@ class StudyConfig:
 
     latents: Several
     k: Annotated[tuple[Shown, ...], Distinct()]
+    dictionaries: Some = 1
     doses: Annotated[tuple[Share, ...], Distinct()] = (0, 1)
     dose_images: Some = 1000
     worlds: Annotated[tuple[Share, ...], Distinct()] = (0, 1)

@@ -13,12 +13,14 @@ import pandas as pd
 from lib.coefficients import Choice, choose
 from lib.controls import Control
 from lib.dictionary import Dictionary
+from lib.dictionary import make_all as make_dictionaries
 from lib.evidence import Active, Gathered
+from lib.evidence import make_all as gather_all
 from lib.explain import Explanations, Variation
 from lib.images import ImageSet
 from lib.judges import Segmenter
 from lib.judges.clip import OpenClip
-from lib.methods import HYBRID, NOTHING, STEERED, STEERING, TOP_K, Method
+from lib.methods import COMPARED, NOTHING, PUBLISHED, STEERED, Method
 from lib.metrics import Bench, Scores
 from lib.profile import Profile
 from lib.sae import TopKSAE
@@ -37,6 +39,7 @@ class Run:
         self.figures = ROOT / "figures" / profile.label
         self._home = Home(RUNS / profile.name, command)
         self._other: dict[Checkpoint, VLM] = {}
+        self._concepts: dict[int, str] = {}
 
     def changed(self, changes: str | dict[str, Any]) -> Run:
         """The same with other settings, or as a variant changes them; what the change does not touch is shared."""
@@ -48,6 +51,15 @@ class Run:
         own = self.profile.subject.published or self.profile.subject.name
         named = {changes.get("subject.published"): name for name, changes in self.profile.variants.items()}
         return {own: self, **{paper: self.changed(name) for paper, name in named.items() if paper}}
+
+    @cached_property
+    def replicas(self) -> list[Run]:
+        """This run, and others that differ in the seed of their dictionary alone; each chooses its own coefficients."""
+        more = range(self.profile.sae.seed + 1, self.profile.sae.seed + self.profile.study.dictionaries)
+        others = [self.changed({"sae.seed": seed}) for seed in more]
+        for one in others:  # one encoder, and one world
+            one.vlm, one.world = self.vlm, self.world
+        return [self, *others]
 
     @cached_property
     def world(self) -> World:
@@ -198,23 +210,56 @@ class Run:
             table = table.assign(correctness=[self.truth.score(latent, text) for latent, text in pairs])
         return table.drop(columns="explanation")
 
-    def explain_all(self, make: bool = True) -> pd.DataFrame:
-        """The test latents by all methods, and Steering's controls; only read, if not ``make``."""
-        test, own = self.latents["test"], [self.at_best(m) for m in (NOTHING, *TOP_K, *STEERING, *HYBRID)]
-        controls = [self.control(name, test) for name in ("random", "permuted")]
-        pairs = [(m, None) for m in own] + [(m, c) for m in own if m.family == "Steering" for c in controls]
+    def explain_all(self, make: bool = True, methods: tuple[Method, ...] = COMPARED) -> pd.DataFrame:
+        """The test latents by some methods and by none, with their controls; only read, if not ``make``.
+
+        Controls are random and permuted directions for Steering, and permuted ones for the hybrid.
+        """
+        test, own = self.latents["test"], [self.at_best(m) for m in (NOTHING, *methods)]
+        random, permuted = (self.control(name, test) for name in ("random", "permuted"))
+        controls = {"Steering": (random, permuted), "Steering-informed Top-k": (permuted,)}
+        pairs = [(m, None) for m in own]
+        pairs += [(m, c) for m in own if m.steer == "add" or m.family == "Steering" for c in controls[m.family]]
         wanted = [self.variation(method, control=control) for method, control in pairs]
         if make:
             self.explained.make_all([(v, test) for v in wanted], lambda: self.model(self.profile.subject.checkpoint))
         return pd.concat([self.explained.table(v, test) for v in wanted], ignore_index=True)
 
     def score(self, explained: pd.DataFrame) -> pd.DataFrame:
-        """Explanations with the metrics, and the truth where it is known."""
-        return self.scores.make(explained, lambda: self.vlm, self.truth)
+        """Explanations with the metrics, and the truth where it is known.
+
+        Columns ``dictionary`` and ``concept`` say what latents have in common, for statistics: the dictionary's seed, and
+        the element that explains a latent best. Where the truth is not known, each latent is its own concept.
+        """
+        scored = self.scores.make(explained, lambda: self.vlm, self.truth)
+        return scored.assign(dictionary=self.profile.sae.seed, concept=[self.concept(i) for i in scored.latent])
+
+    def concept(self, latent: int) -> str:
+        """What latents that are easy or hard together are called."""
+        if self.truth is None:
+            return f"latent {latent} of dictionary {self.profile.sae.seed}"
+        if latent not in self._concepts:
+            self._concepts[latent] = self.truth.best_element(latent)[0].name
+        return self._concepts[latent]
 
     def score_all(self) -> pd.DataFrame:
         """All that :meth:`explain_all` has left, scored."""
         return self.score(self.explain_all(make=False))
+
+    def replicate(self) -> pd.DataFrame:
+        """The main comparison by every replica, scored, with controls: the paper's methods over several dictionaries.
+
+        What is there is read. One pass over the pictures serves all dictionaries.
+        """
+        make_dictionaries([one.dictionary for one in self.replicas], self.vlm)
+        for sets in ([one.shown for one in self.replicas], [one.held_out for one in self.replicas]):
+            gather_all(sets, lambda: self.vlm)
+        tables = []
+        for one in self.replicas:
+            methods = COMPARED if one is self else PUBLISHED
+            one.choose(methods)
+            tables.append(one.score(one.explain_all(methods=methods)))
+        return pd.concat(tables, ignore_index=True)
 
     def results(self, methods: tuple[Method, ...]) -> pd.DataFrame:
         """The whole way from dictionary to scores for some methods, without controls; what is there is read."""

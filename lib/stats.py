@@ -1,12 +1,21 @@
-"""Means with their uncertainty, the paper's tests (appendix C), and the paired ones beside them."""
+"""Means with their uncertainty, the paper's tests (appendix C), and the paired ones beside them.
+
+Latents are not independent: those of one dictionary share its training and its coefficient, and latents that mean the same
+concept are easy or hard together. So a column of values is a pandas Series whose index says of each latent its
+``dictionary`` and its ``concept``; whatever is computed of it resamples both. A plain array has independent rows.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy import stats
+
+Values = np.ndarray | pd.Series
 
 
 @dataclass(frozen=True)
@@ -17,44 +26,47 @@ class Estimate:
     ----------
     mean, low, high : the mean and the ends of the interval.
     n : latents that entered.
+    p : two-sided p-value of the hypothesis that the mean is 0, where that was tested; else NaN.
     """
 
     mean: float
     low: float
     high: float
     n: int
+    p: float = float("nan")
 
     def __str__(self) -> str:
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def bootstrap(values: np.ndarray, seed: int = 0, draws: int = 2000) -> Estimate:
-    """Mean of ``values`` and its 95 % percentile interval, resampling latents.
-
-    NaN marks a latent on which a metric is undefined; it is left out, and ``n`` says so.
-
-    Raises
-    ------
-    ValueError
-        If nothing is left.
-    """
-    values = np.asarray(values, float)
-    values = values[~np.isnan(values)]
-    if not len(values):
-        raise ValueError("no latent has a value of this metric")
-    rng = np.random.default_rng(seed)
-    means = values[rng.integers(0, len(values), (draws, len(values)))].mean(1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Estimate(float(values.mean()), float(low), float(high), len(values))
+def _labels(values: Any, name: str) -> np.ndarray | None:
+    """Which group each row belongs to, as numbers; None if nobody says."""
+    if not isinstance(values, pd.Series) or name not in values.index.names:
+        return None
+    return pd.factorize(values.index.get_level_values(name))[0]
 
 
-def bootstrap_pairs(
-    statistic: Callable[..., np.ndarray], *columns: np.ndarray, seed: int = 0, draws: int = 1000
+def _resampled(table: np.ndarray, groups: np.ndarray, rng: np.random.Generator, draws: int) -> np.ndarray:
+    """Means of the columns when whole groups of rows are drawn with replacement: ``[draws, columns]``."""
+    sums = np.zeros((groups.max() + 1, table.shape[1] + 1))
+    np.add.at(sums, groups, np.column_stack([table, np.ones(len(table))]))
+    drawn = sums[rng.integers(0, len(sums), (draws, len(sums)))].sum(1)
+    return drawn[:, :-1] / drawn[:, -1:]
+
+
+def bootstrap_means(
+    statistic: Callable[[np.ndarray], np.ndarray], *columns: Values, seed: int = 0, draws: int = 2000
 ) -> Estimate:
-    """Any statistic of columns that belong together, row by row, with its 95 % interval (paired resampling).
+    """A function of the means of columns that belong together, row by row, with its 95 % interval.
 
-    ``statistic`` takes each column as ``[samples, n]`` and returns ``[samples]``: all draws at once.
-    Rows with a NaN in any column are left out.
+    Concepts are drawn with all their latents, from whatever dictionary. What dictionaries add to the variance beyond
+    that of their latents is put on top: the variance when dictionaries are drawn, less that when the latents of each
+    concept in each dictionary are (two-way clustering; Cameron, Gelbach and Miller 2011).
+
+    Parameters
+    ----------
+    statistic : from means ``[..., columns]`` to values ``[...]``.
+    columns : ``[n]`` each; rows with a NaN in any are left out, and ``n`` says so. The first one's index names groups.
 
     Raises
     ------
@@ -62,38 +74,108 @@ def bootstrap_pairs(
         If no row is left.
     """
     table = np.column_stack([np.asarray(c, float) for c in columns])
-    table = table[~np.isnan(table).any(1)]
+    whole = ~np.isnan(table).any(1)
+    concept, dictionary = (_labels(columns[0], name) for name in ("concept", "dictionary"))
+    table, rng = table[whole], np.random.default_rng(seed)
     if not len(table):
-        raise ValueError("no latent has a value in every column")
-    drawn = table[np.random.default_rng(seed).integers(0, len(table), (draws, len(table)))]
-    low, high = np.nanquantile(statistic(*np.moveaxis(drawn, 2, 0)), [0.025, 0.975])
-    return Estimate(statistic(*table.T[:, None]).item(), float(low), float(high), len(table))
+        raise ValueError("no latent has a value of this metric")
+    value = statistic(table.mean(0))
+    rows = np.arange(len(table)) if concept is None else np.unique(concept[whole], return_inverse=True)[1]
+    spread = statistic(_resampled(table, rows, rng, draws)) - value
+    if dictionary is not None and (number := len(np.unique(dictionary[whole]))) > 1:
+        of = np.unique(dictionary[whole], return_inverse=True)[1]
+        cells = np.unique(rows * number + of, return_inverse=True)[1]
+        among = statistic(_resampled(table, of, rng, draws)) - value
+        seen, within = np.nanvar(among), np.nanvar(statistic(_resampled(table, cells, rng, draws)))
+        more = max(0.0, seen * number / (number - 1) - within)
+        spread = spread + among * np.sqrt(more / seen if seen > 0 else 0.0)
+    low, high = value + np.nanquantile(spread, [0.025, 0.975])
+    return Estimate(float(value), float(low), float(high), len(table))
 
 
-def bootstrap_ratio(a: np.ndarray, b: np.ndarray) -> Estimate:
+def bootstrap(values: Values, seed: int = 0, draws: int = 2000) -> Estimate:
+    """Mean of ``values`` and its 95 % interval; see :func:`bootstrap_means`.
+
+    Raises
+    ------
+    ValueError
+        If no latent has a value.
+    """
+    return bootstrap_means(lambda means: means[..., 0], values, seed=seed, draws=draws)
+
+
+def bootstrap_ratio(a: Values, b: Values) -> Estimate:
     """Ratio of two means over the same latents, with its 95 % interval."""
-    return bootstrap_pairs(lambda x, y: x.mean(1) / np.maximum(y.mean(1), 1e-12), a, b, draws=2000)
+    return bootstrap_means(lambda means: means[..., 0] / np.maximum(means[..., 1], 1e-12), a, b)
 
 
-def difference(a: np.ndarray, b: np.ndarray) -> Estimate:
-    """Mean of ``a - b`` over the same latents, with its 95 % interval."""
-    return bootstrap(np.asarray(a, float) - np.asarray(b, float))
+def difference(a: Values, b: Values) -> Estimate:
+    """Mean of ``a - b`` over the same latents, with its 95 % interval and the p-value that it is 0.
+
+    Series are aligned by their index. The p-value is the larger of two: that of :func:`sign_flip`, which is right however
+    few latents differ, and that of the interval, which knows dictionaries.
+
+    Raises
+    ------
+    ValueError
+        If two series are not about the same latents.
+    """
+    if isinstance(a, pd.Series) and isinstance(b, pd.Series):
+        if len(a) != len(b) or not a.index.sort_values().equals(b.index.sort_values()):
+            raise ValueError("the two sides of a difference are about different latents")
+        less = a - b.reindex(a.index)
+    else:
+        less = np.asarray(a, float) - np.asarray(b, float)
+    e = bootstrap(less)
+    p = max(sign_flip(less), p_of(e.mean, e.low, e.high))
+    return Estimate(e.mean, e.low, e.high, e.n, p)
 
 
-def rank_correlation(a: np.ndarray, b: np.ndarray) -> Estimate:
-    """Spearman's correlation with its 95 % interval; 0 where one side is constant."""
+def sign_flip(values: Values, draws: int = 10_000, seed: int = 0) -> float:
+    """Two-sided p-value that differences are as often negative as positive: the sum, when signs are drawn by lot.
 
-    def rho(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        ranks = np.stack([stats.rankdata(x, axis=1), stats.rankdata(y, axis=1)], 1)
-        ranks -= ranks.mean(2, keepdims=True)
-        covariance = ranks @ ranks.transpose(0, 2, 1) * (1 / max(x.shape[1] - 1, 1))
-        first, second = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)).T
-        varies = (first > 0) & (second > 0)
-        # In the order of numpy.corrcoef, so that rounding is the same.
-        value = covariance[:, 0, 1] / np.where(varies, first, 1) / np.where(varies, second, 1)
-        return np.where(varies, value.clip(-1, 1), 0.0)
+    The latents of one concept share a sign.
+    """
+    known = ~np.isnan(np.asarray(values, float))
+    numbers, concept = np.asarray(values, float)[known], _labels(values, "concept")
+    sums = numbers if concept is None else np.bincount(concept[known], numbers)
+    sums = sums[sums != 0]  # what does not differ has no sign
+    if not len(sums):
+        return 1.0
+    if 2 ** len(sums) <= draws:  # all there are
+        signs = 1 - 2 * (np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums)) & 1)
+        return float((np.abs(signs @ sums) >= abs(sums.sum()) - 1e-12).mean())
+    signs = 1 - 2 * np.random.default_rng(seed).integers(0, 2, (draws, len(sums)))
+    return float((1 + (np.abs(signs @ sums) >= abs(sums.sum()) - 1e-12).sum()) / (1 + draws))
 
-    return bootstrap_pairs(rho, a, b)
+
+def standard_error(low: float, high: float) -> float:
+    """The standard error behind a 95 % interval."""
+    return (high - low) / (2 * stats.norm.ppf(0.975))
+
+
+def p_of(estimate: float, low: float, high: float, value: float = 0.0) -> float:
+    """Two-sided p-value of the hypothesis that what was estimated is ``value``, as its interval has it."""
+    error = standard_error(low, high)
+    if error <= 0:
+        return float(estimate == value)
+    return float(2 * stats.norm.sf(abs(estimate - value) / error))
+
+
+def rank_correlation(a: Values, b: Values) -> Estimate:
+    """Spearman's correlation with its 95 % interval; 0 where one side is constant. Ranks are those of the whole sample."""
+    known = ~(np.isnan(np.asarray(a, float)) | np.isnan(np.asarray(b, float)))
+    x, y = (stats.rankdata(np.asarray(c, float)[known]) / max(known.sum(), 1) for c in (a, b))
+    if isinstance(a, pd.Series):
+        x = pd.Series(x, index=a.index[known])
+
+    def rho(means: np.ndarray) -> np.ndarray:
+        mx, my, xx, yy, xy = np.moveaxis(means, -1, 0)
+        spread = np.sqrt(np.maximum((xx - mx**2) * (yy - my**2), 0))
+        return np.where(spread > 1e-12, (xy - mx * my) / np.where(spread > 1e-12, spread, 1), 0.0).clip(-1, 1)
+
+    e = bootstrap_means(rho, x, y, x**2, y**2, x * y)
+    return Estimate(e.mean, e.low, e.high, e.n, p_of(e.mean, e.low, e.high))
 
 
 def normality(values: np.ndarray) -> float:
