@@ -55,7 +55,7 @@ def _resampled(table: np.ndarray, groups: np.ndarray, rng: np.random.Generator, 
 
 
 def bootstrap_means(
-    statistic: Callable[[np.ndarray], np.ndarray], *columns: Values, seed: int = 0, draws: int = 2000
+    statistic: Callable[[np.ndarray], np.ndarray], *columns: Values, seed: int = 0, draws: int = 1000
 ) -> Estimate:
     """A function of the means of columns that belong together, row by row, with its 95 % interval.
 
@@ -93,7 +93,7 @@ def bootstrap_means(
     return Estimate(float(value), float(low), float(high), len(table))
 
 
-def bootstrap(values: Values, seed: int = 0, draws: int = 2000) -> Estimate:
+def bootstrap(values: Values, seed: int = 0, draws: int = 1000) -> Estimate:
     """Mean of ``values`` and its 95 % interval; see :func:`bootstrap_means`.
 
     Raises
