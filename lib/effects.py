@@ -11,7 +11,7 @@ from lib.metrics import METRICS, metrics_of, voters
 from lib.stats import Estimate, bootstrap, difference
 
 KEYS = ["dictionary", "latent", "concept"]  # what a scored explanation is about; statistics resample the first and last
-COMPOSITE = "composite"
+COMPOSITES = {"composite": voters(), "without iou": [name for name in voters() if name != "iou"]}
 
 
 def effect(e: Estimate) -> dict[str, float]:
@@ -34,18 +34,18 @@ def values(scored: pd.DataFrame, method: str, metric: str, control: str = "") ->
     return column(scored[(scored.method == method) & (scored.control == control)], metric)
 
 
-def with_composite(scored: pd.DataFrame) -> pd.DataFrame:
-    """Scores with ``composite``, the mean of the four metrics, each in standard deviations of all rows.
+def with_composites(scored: pd.DataFrame) -> pd.DataFrame:
+    """Scores with :data:`COMPOSITES`, means of metrics, each in standard deviations of all rows.
 
-    One number to decide claims about "all metrics" by: differences of it are in standard deviations.
+    One number to decide claims about several metrics by: differences of it are in standard deviations.
     """
-    parts = [(scored[m] - scored[m].mean()) / max(scored[m].std(), 1e-12) for m in voters() if m in scored]
-    return scored.assign(**{COMPOSITE: np.mean(parts, 0)})
+    units = {m: (scored[m] - scored[m].mean()) / max(scored[m].std(), 1e-12) for m in voters()}
+    return scored.assign(**{name: np.mean([units[m] for m in of], 0) for name, of in COMPOSITES.items()})
 
 
 def titled(metric: str) -> str:
-    """How a metric, or the composite, is called at an axis."""
-    return "Composite" if metric == COMPOSITE else METRICS[metric].title
+    """How a metric, or a composite, is called in words."""
+    return METRICS[metric].title if metric in METRICS else metric.replace("iou", "IoU").capitalize()
 
 
 def estimates(scored: pd.DataFrame, by: list[str], metrics: Sequence[str] | None = None) -> pd.DataFrame:

@@ -48,7 +48,11 @@ def trend(what: str, along: str, e: Estimate) -> str:
 
 
 def unsupported(sentence: str) -> bool:
-    """Whether a sentence names a direction that an interval in it does not support, or has none to support it."""
+    """Whether a sentence names a direction that an interval in it does not support, or has none to support it.
+
+    What stands in quotation marks is somebody else's claim, and is not read.
+    """
+    sentence = re.sub("“.*?”", "", sentence)
     if not DIRECTIONS.search(sentence):
         return False
     found = [(float(low), float(high)) for _, low, high in INTERVAL.findall(sentence)]

@@ -19,14 +19,15 @@ from lib import contents, identity, prompts
 from lib.desk import clip_judge
 from lib.desk.encoder import FAMILIES, EncoderRecipe
 from lib.desk.encoder import train as train_encoder
-from lib.desk.explainer import ExplainerRecipe
+from lib.desk.explainer import ExplainerRecipe, alike
 from lib.desk.explainer import train as train_explainer
 from lib.desk.views import view
 from lib.families import vision_layers
 from lib.hub import Asset, load_whole
 from lib.judges.clip import OpenClip
 from lib.questions import Question
-from lib.scenes.catalogue import ATOMS, CATEGORY_OF, OBJECTS, SURFACES, elements
+from lib.scenes.catalogue import ATOMS, CATEGORY_OF, OBJECTS, SURFACES, elements, membership
+from lib.scenes.drawing import Scene
 from lib.scenes.language import caption, read
 from lib.scenes.sampling import scenes
 from lib.stats import Estimate, bootstrap
@@ -65,8 +66,9 @@ def measure_subject(vlm: VLM, n: int) -> dict[str, Estimate]:
     """Held-out quality of a subject, each figure with its 95 % interval.
 
     ``object recall``: share of a scene's visible objects that its caption names; ``background
-    accuracy``: whether it names the right surface; ``masks``/``heatmaps``, ``k images``: whether
-    the highlighted element is named exactly.
+    accuracy``: whether it names the right surface; ``in common``: whether what five whole pictures share is named exactly;
+    ``masks``/``heatmaps``, ``k images``: whether the highlighted element is named exactly, which none but a taught
+    explainer has learnt.
     """
     held_out = list(scenes(n, _HELD_OUT))
     captions = ask(vlm, [[s.image] for s in held_out], prompts.DESCRIBE)
@@ -77,6 +79,7 @@ def measure_subject(vlm: VLM, n: int) -> dict[str, Estimate]:
         recall.append(np.mean([v in named for v in visible]) if visible else np.nan)
         background.append(scene.layout.surface in named)
     out = {"object recall": bootstrap(np.array(recall)), "background accuracy": bootstrap(np.array(background))}
+    out["naming what five whole pictures share"] = bootstrap(_in_common(vlm, held_out, n))
     for mode in ("masks", "heatmaps"):
         for k in (1, 5):
             rng = np.random.default_rng([_HELD_OUT, k])
@@ -86,6 +89,17 @@ def measure_subject(vlm: VLM, n: int) -> dict[str, Estimate]:
             right = [[e.name for e in read(a).elements] == [atom] for a, atom in zip(answers, atoms)]
             out[f"naming one highlighted element, {mode}, {k} image{'s' * (k > 1)}"] = bootstrap(np.array(right))
     return out
+
+
+def _in_common(vlm: VLM, held_out: list[Scene], n: int) -> np.ndarray:
+    """Whether exactly what five whole pictures share is named, ``[n]``."""
+    rng, shows = np.random.default_rng([_HELD_OUT, 9]), np.zeros((len(held_out), len(ATOMS)), bool)
+    for row, scene in enumerate(held_out):
+        shows[row, np.unique(scene.patches())] = True
+    groups = [alike(rng, 5, shows @ membership().T) for _ in range(n)]
+    answers = ask(vlm, [[held_out[i].image for i in rows] for rows, _ in groups], prompts.TOP_K["masks"])
+    wanted = [read(answer).atoms for _, answer in groups]
+    return np.array([read(said).atoms == atoms for said, atoms in zip(answers, wanted)])
 
 
 def measure_judge(judge: OpenClip, n: int) -> dict[str, Estimate]:
@@ -136,18 +150,30 @@ class Recipe:
     encoder: EncoderRecipe | Asset = Asset("data/models/subject-a")
 
 
+_TAUGHT = Asset("data/models/subject-a-taught")  # has the encoder that learnt from labels of patches
+_SIZES = {"tiny": {"width": 48, "layers": 1, "heads": 2}, "small": {"width": 96, "layers": 2, "heads": 3}, "": {}}
+
 SUBJECTS = {
     "subject-a": Recipe("Desk subject A, after Gemma 3", ExplainerRecipe(), EncoderRecipe()),
-    "subject-a-small": Recipe(
-        "Desk subject A with a small language model", ExplainerRecipe(width=128, layers=3, heads=4, seed=13)
+    **{
+        "-".join(filter(None, ("subject-a", size, number))): Recipe(
+            f"Desk subject A, {size or 'medium'} language model, seed {number}",
+            ExplainerRecipe(**shape, seed=100 * int(number) + len(size)),
+        )
+        for size, shape in _SIZES.items()
+        for number in "123"
+        if size or number != "1"  # the first of the medium size is the subject itself
+    },
+    "subject-a-taught": Recipe(
+        "Desk subject A, taught what the methods show",
+        ExplainerRecipe(views=160),
+        EncoderRecipe(learns="patches", steps=1600),
     ),
-    "subject-a-large": Recipe(
-        "Desk subject A with a large language model", ExplainerRecipe(width=384, layers=4, heads=6, seed=14)
-    ),
+    "subject-a-patches": Recipe("Desk subject A with an encoder that learnt from patches", ExplainerRecipe(), _TAUGHT),
     "subject-b": Recipe(
         "Desk subject B, after InternVL3",
-        ExplainerRecipe(steps=700, batch=48, lr=1e-3, seed=32, scenes=16_000, views=100, joint=True),
-        EncoderRecipe(family="internvl", steps=1000, seed=31),
+        ExplainerRecipe(steps=700, batch=48, lr=1e-3, seed=32, scenes=16_000, joint=True),
+        EncoderRecipe(family="internvl", steps=800, seed=31),
     ),
 }
 
@@ -207,11 +233,19 @@ def subject_facts(
         seen = f"that of `{Path(eye).name}`, frozen"
     else:
         minutes = f"{encoder_log[-1]['seconds'] / 60:.0f} (encoder) + {minutes} (language model)"
-        seen = (
-            f"{eye.steps * eye.batch:,} Emoji Scenes, to say for each patch which of {len(OBJECTS)} "
-            f"objects or {len(SURFACES)} surfaces it shows, or that it is occluded; the probe is thrown away. A third "
-            "of the scenes were partly occluded or under a heatmap"
-        )
+        what = f"{len(OBJECTS)} objects and {len(SURFACES)} surfaces"
+        seen = f"{eye.steps * eye.batch:,} Emoji Scenes, " + {
+            "captions": f"whole, to say which of {what} their captions name; no patch was ever labelled, and no picture "
+            "masked or heat-mapped. The probe is thrown away",
+            "patches": f"to say for each patch which of {what} it shows, or that it is occluded; the probe is thrown "
+            "away. A third of the scenes were partly occluded or under a heatmap",
+        }[eye.learns]
+    asked = (
+        "captions, the main thing, what highlighted views (masked, heat-mapped) share: *taught* what Top-k shows"
+        if tongue.views
+        else "captions, the main thing, what several pictures have in common, all about whole pictures: never a masked "
+        "or heat-mapped one. The main thing, and what pictures share, is an object as often as a surface"
+    )
     how = (
         "pictures, together with the encoder (at a tenth of the learning rate)"
         if tongue.joint
@@ -224,8 +258,8 @@ def subject_facts(
         "language model": f"`{type(text).__name__}`, {tongue.layers} layers, {tongue.width} wide, "
         f"{parameter_count(text):,} parameters, {len(proc.tokenizer)} words",
         "encoder trained on": seen,
-        "language model trained on": f"{tongue.steps * tongue.batch:,} questions about {how}: captions, the main "
-        "thing, what highlighted views share. Never on steered activations",
+        "language model trained on": f"{tongue.steps * tongue.batch:,} questions about {how}: {asked}. Never on steered "
+        "activations",
         "training time": f"{minutes} minutes on a CPU with two cores",
         "objects": f"{len(OBJECTS)} in {len(set(CATEGORY_OF.values()))} categories",
     }

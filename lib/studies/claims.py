@@ -1,71 +1,91 @@
-"""Does the paper's finding hold here? Claims as data, decided by intervals and not by eye.
+"""Does the paper's finding hold here? Claims as data, decided by one effect each that was named before it was seen.
 
-``data/paper/claims.yaml`` holds every claim with the checks that decide it. A check picks rows from a
-table that an earlier notebook has written; every row picked must lie on the claimed side. A row
-*supports* the claim if its whole interval does, *contradicts* it if its whole interval lies on the
-other side, and is *undecided* otherwise.
+``data/paper/claims.yaml`` names for every claim one row of a table that an earlier notebook has written, the side on
+which it must lie, and ``matters``, the smallest effect that would matter. A claim
+
+* **holds** if its effect lies on the claimed side (p < 0.05, corrected by Holm over all claims of the page) and is not
+  smaller than what matters;
+* is **contradicted here** if it lies on the other side in the same way;
+* shows **no effect larger than the margin** if the whole 95 % interval lies within what matters, on both sides of nothing;
+* is **undecided** else, and the page says how many latents would decide it.
+
+A claim that two things are alike (``is: near``) holds if the interval lies within the margin, and is contradicted if it
+is shown to lie outside. ``is: not below`` claims that one is not worse by more than the margin.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy.stats import norm
 
 from lib.paper import FOLDER, yaml_of
-from lib.store import Damaged, MissingStage, note, short
+from lib.stats import holm, p_of, standard_error
+from lib.store import MissingStage, short
+from lib.studies import old_rule
+from lib.studies.old_rule import ClaimError, Finding, NothingToTest
 
-VERDICTS = ("holds", "holds in part", "does not hold", "cannot be tested at this scale")
-SIDES = ("above", "below", "within")
-_NEEDED, _KEYS = ("id", "section", "claim", "published"), ("checks", "cannot", "note")
-
-
-class ClaimError(ValueError):
-    """A claim that cannot be evaluated as it is written."""
-
-
-class NothingToTest(ClaimError):
-    """A claim about what the tables do not have."""
+HOLDS, CONTRADICTED, NOTHING, UNDECIDED, CANNOT = VERDICTS = (
+    "holds",
+    "contradicted here",
+    "no effect larger than the margin",
+    "undecided",
+    "cannot be tested at this scale",
+)
+SIDES = ("above", "below", "not below", "near")
+ALPHA, POWER = 0.05, 0.8
+_NEEDED, _KEYS = ("id", "section", "claim", "published"), ("effect", "rows", "cannot", "note")
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One row of evidence for or against a claim: ``outcome`` is supports, contradicts or undecided."""
+class Effect:
+    """What decides a claim.
+
+    Attributes
+    ----------
+    what : the row's words.
+    estimate, low, high, n : the effect and its 95 % interval, in the unit of its table.
+    distance : how far it lies beyond the claimed border, to the claimed side; ``error`` is its standard error.
+    p : of the hypothesis that it lies on the border, two-sided, not corrected.
+    """
 
     what: str
     estimate: float
     low: float
     high: float
     n: int
-    outcome: str
+    distance: float
+    error: float
+    p: float
+
+    def __str__(self) -> str:
+        return f"{self.estimate:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a claim."""
+    """What became of a claim: its effect (None if it cannot be tested), its p corrected for the page, and its old rows."""
 
     claim: dict[str, Any]
     verdict: str
-    findings: tuple[Finding, ...]
+    effect: Effect | None = None
+    p_holm: float = float("nan")
+    needed: int | None = None
+    rows: tuple[Finding, ...] = ()
 
     @property
-    def counts(self) -> str:
-        """``5 of 8 checks support it, 1 contradicts it``."""
-        if not self.findings:
-            return self.claim["cannot"]
-        number = {o: sum(f.outcome == o for f in self.findings) for o in ("supports", "contradicts", "undecided")}
-        text = f"{number['supports']} of {len(self.findings)} checks for it"
-        return text + "".join(
-            f", {number[o]} {w}" for o, w in (("contradicts", "against"), ("undecided", "undecided")) if number[o]
-        )
-
-    @property
-    def headline(self) -> Finding | None:
-        """The first row of the first check: the effect that the page shows."""
-        return self.findings[0] if self.findings else None
+    def old(self) -> str:
+        """The verdict by the old rule, with its counts."""
+        if not self.rows:
+            return "-"
+        number = {o: sum(f.outcome == o for f in self.rows) for o in ("supports", "contradicts", "undecided")}
+        counts = f"{number['supports']} for it, {number['contradicts']} against, {number['undecided']} undecided"
+        return f"{old_rule.held(list(self.rows))} ({counts})"
 
 
 def load(path: Path = FOLDER / "claims.yaml") -> list[dict[str, Any]]:
@@ -99,139 +119,172 @@ def _fault(claim: Any) -> str:
         return f"lacks {', '.join(missing)}"
     if unknown := [str(key) for key in claim if key not in (*_NEEDED, *_KEYS)]:
         return f"has unknown keys {', '.join(unknown)}"
-    if wrong := [key for key, value in claim.items() if key != "checks" and not isinstance(value, str)]:
+    if wrong := [key for key, value in claim.items() if key not in ("effect", "rows") and not isinstance(value, str)]:
         return f"must have text as its {wrong[0]}"
-    checks = claim.get("checks", [])
-    if bool(checks) == ("cannot" in claim) or not isinstance(checks, list):
-        return "must have either checks, in a list, or the reason why it cannot be tested"
-    return next(filter(None, map(_fault_of_check, checks)), "")
+    if ("effect" in claim) == ("cannot" in claim):
+        return "must have either an effect, or the reason why it cannot be tested"
+    rows = claim.get("rows", [])
+    if not isinstance(rows, list):
+        return "must have a list as its rows"
+    faults = [_fault_of_effect(claim["effect"])] if "effect" in claim else []
+    return next(filter(None, [*faults, *map(old_rule.fault_of_check, rows)]), "")
 
 
-def _fault_of_check(check: Any) -> str:
+def _fault_of_effect(effect: Any) -> str:
+    known = {"table", "where", "columns", "is", "value", "matters"}
     if (
-        not isinstance(check, dict)
-        or not set(check) <= {"table", "where", "columns", "is", "value"}
-        or not isinstance(check.get("table"), str)
-        or not isinstance(check.get("where", {}), dict)
-        or len(check.get("columns", "123")) != 3
+        not isinstance(effect, dict)
+        or not set(effect) <= known
+        or not isinstance(effect.get("table"), str)
+        or not isinstance(effect.get("where", {}), dict)
+        or len(effect.get("columns", "123")) != 3
     ):
-        return f"has a check that is not made of table, where, is, value and three columns: {check!r}"
-    if check.get("is") not in SIDES:
-        return f"has a check that must say `is:` {', '.join(SIDES)}, not {check.get('is')!r}"
-    value, within = check.get("value", 0.0), check["is"] == "within"
-    numbers = value if within and isinstance(value, list) else [value]
-    if len(numbers) != 1 + within or not all(isinstance(number, Real) for number in numbers):
-        return f"has a check whose `value:` must be {'two numbers' if within else 'a number'}, not {value!r}"
+        return f"has an effect that is not made of {', '.join(sorted(known))}, and three columns: {effect!r}"
+    if effect.get("is") not in SIDES:
+        return f"has an effect that must say `is:` {', '.join(SIDES)}, not {effect.get('is')!r}"
+    numbers = [effect.get("value", 0.0), effect.get("matters")]
+    if not all(isinstance(number, Real) for number in numbers) or numbers[1] < 0:
+        return f"has an effect whose `value:` and `matters:` must be numbers, not {numbers!r}"
     return ""
 
 
-def outcome(estimate: float, low: float, high: float, side: str, value: float | list[float]) -> str:
-    """Where an interval lies with respect to what is claimed.
-
-    ``above`` and ``below`` compare with a number; ``within`` wants the whole interval between two.
-    """
-    if side == "within":
-        least, most = value
-        return (
-            "supports"
-            if least <= low and high <= most
-            else "contradicts"
-            if low > most or high < least
-            else "undecided"
-        )
-    if side == "below":
-        low, high, value = -high, -low, -value
-    return "supports" if low > value else "contradicts" if high < value else "undecided"
-
-
-def findings(check: dict[str, Any], folder: Path, claim: str = "?") -> list[Finding]:
-    """The rows that a check picks, judged.
+def effect_of(claim: dict[str, Any], folder: Path) -> Effect:
+    """The effect that decides a claim, read from the tables in ``folder``.
 
     Raises
     ------
-    MissingStage
-        If the table has not been written.
-    Damaged
-        If it is no table, or has something else where a number must be.
-    NothingToTest
-        If the check picks no row.
-    ClaimError
-        If it is not written as it must be, or names an unknown column.
+    MissingStage, Damaged, NothingToTest, ClaimError
+        As :func:`lib.studies.old_rule.rows_of`; ``ClaimError`` also if more than one row is picked.
     """
-    if fault := _fault_of_check(check):
-        raise ClaimError(f"claim {claim} {fault}")
-    path = folder / f"{check['table']}.csv"
-    if not path.exists():
-        raise MissingStage(f"{short(path)} is missing: run the notebooks before this one")
-    try:
-        table = pd.read_csv(note("used", path), keep_default_na=False, na_values=[""])
-        where, columns = check.get("where", {}), check.get("columns", ["estimate", "low", "high"])
-        if unknown := [column for column in (*where, *columns) if column not in table]:
-            raise ClaimError(f"claim {claim}: {path.name} has no column {unknown[0]!r}; it has {', '.join(table)}")
-        for column, wanted in where.items():
-            table = table[table[column].isin(wanted if isinstance(wanted, list) else [wanted])]
-        numbers = table[columns].astype(float).assign(n=table.get("n", 0)).astype({"n": int})
-    except ClaimError:
-        raise
-    except (OSError, ValueError) as error:  # pandas' errors are ValueErrors
-        why = " ".join(str(error).split())
-        raise Damaged(f"{short(path)} is damaged ({why}). Remove it and run its notebook again") from error
-    if table.empty:
-        raise NothingToTest(f"claim {claim}: no row of {path.name} has {check.get('where')}")
-    texts = table[[c for c in table if not pd.api.types.is_numeric_dtype(table[c])]].astype(str)
-    side, value = check["is"], check.get("value", 0.0)
-    return [
-        Finding(f"{check['table']}: {', '.join(text)}", *interval, n, outcome(*interval, side, value))
-        for text, (*interval, n) in zip(texts.itertuples(index=False), numbers.itertuples(index=False))
-    ]
+    pick = claim["effect"]
+    table = old_rule.rows_of(pick, folder, claim["id"])
+    if len(table) > 1:
+        raise ClaimError(f"claim {claim['id']}: {len(table)} rows of {pick['table']}.csv fit, and one must decide")
+    ((estimate, low, high, n),) = old_rule.numbers_of(pick, table).itertuples(index=False)
+    texts = table[[c for c in table if not pd.api.types.is_numeric_dtype(table[c])]].astype(str).iloc[0]
+    value, matters, error = pick.get("value", 0.0), pick["matters"], standard_error(low, high)
+    if pick["is"] == "near":  # the nearer border, seen from within
+        distance = matters - abs(estimate - value)
+        p = p_of(distance, distance - (high - low) / 2, distance + (high - low) / 2)
+    else:
+        border = value - matters if pick["is"] == "not below" else value
+        distance = border - estimate if pick["is"] == "below" else estimate - border
+        tested = "p" in table and not border and "columns" not in pick and not pd.isna(table.p.iloc[0])
+        p = float(table.p.iloc[0]) if tested else p_of(estimate, low, high, border)
+    if error == 0:
+        p = 0.0 if distance else 1.0
+    return Effect(f"{pick['table']}: {', '.join(texts)}", estimate, low, high, int(n), distance, error, p)
 
 
-def evaluate(claim: dict[str, Any], folder: Path, strict: bool = True) -> Verdict:
-    """Decide a claim from the tables in ``folder``.
+def decide(effect: Effect, pick: dict[str, Any], p_holm: float) -> str:
+    """One of the first four :data:`VERDICTS`, from an effect and its corrected p-value."""
+    value, matters = pick.get("value", 0.0), pick["matters"]
+    sure = p_holm < ALPHA
+    if pick["is"] in ("near", "not below"):
+        inside = value - matters <= effect.low and (effect.high <= value + matters or pick["is"] == "not below")
+        return HOLDS if inside and sure else CONTRADICTED if sure and effect.distance < 0 else UNDECIDED
+    if matters and value - matters < effect.low and effect.high < value + matters:
+        return NOTHING
+    if not sure or not (effect.low > value or effect.high < value):
+        return UNDECIDED
+    if abs(effect.estimate - value) < matters:  # it is there, and whether it is large enough to matter is not known
+        return UNDECIDED
+    return HOLDS if effect.distance > 0 else CONTRADICTED
 
-    A table or row that a check needs must be there; unless not ``strict``, for a profile that has fewer
-    models than the paper, or photographs: then a claim of which nothing is there cannot be tested.
 
-    It *holds* if all rows support it, *does not hold* if no fewer contradict than support it, and
-    *holds in part* else. If no row is decided, the effect is too small for these intervals, and the
-    claim *cannot be tested at this scale*.
+def needed(effect: Effect, pick: dict[str, Any], claims: int) -> int | None:
+    """Latents that would decide a claim with a chance of 80 %, if the effect is what was seen; None if none would.
+
+    It is decided once the effect is told from the border, or from what matters, whichever is the easier. For the
+    correction, the claim counts as the first of all.
     """
+    if effect.error == 0:
+        return None
+    ways = [abs(effect.distance)]
+    if pick["is"] in ("above", "below"):
+        ways = [abs(abs(effect.distance) - pick["matters"])]
+    at_one = effect.error * np.sqrt(effect.n)
+    z = norm.ppf(1 - ALPHA / (2 * claims)) + norm.ppf(POWER)
+    return int(np.ceil((z * at_one / max(*ways, 1e-9)) ** 2)) if max(ways) > 1e-9 else None
+
+
+def judge(claims: list[dict[str, Any]], folder: Path, strict: bool = True) -> list[Verdict]:
+    """Decide all claims of a page together, from the tables in ``folder``.
+
+    A table or row that a claim needs must be there; unless not ``strict``, for a profile that has fewer models than the
+    paper, or photographs: then a claim of which nothing is there cannot be tested.
+    """
+    made = [_read(claim, folder, strict) for claim in claims]
+    tested = [v for v in made if v.effect]
+    corrected = dict(zip([v.claim["id"] for v in tested], holm([v.effect.p for v in tested])))
+    out = []
+    for v in made:
+        if v.effect:
+            pick, p = v.claim["effect"], float(corrected[v.claim["id"]])
+            verdict = decide(v.effect, pick, p)
+            n = needed(v.effect, pick, len(tested)) if verdict == UNDECIDED else None
+            v = replace(v, verdict=verdict, p_holm=p, needed=n)
+        out.append(v)
+    return out
+
+
+def _read(claim: dict[str, Any], folder: Path, strict: bool) -> Verdict:
     if "cannot" in claim:
-        return Verdict(claim, VERDICTS[3], ())
-    found: tuple[Finding, ...] = ()
-    for check in claim["checks"]:
+        return Verdict(claim, CANNOT)
+    try:
+        effect = effect_of(claim, folder)
+    except (MissingStage, NothingToTest) as error:
+        if strict:
+            raise
+        return Verdict({**claim, "cannot": f"This profile makes nothing that would decide it: {error}"}, CANNOT)
+    rows: tuple[Finding, ...] = ()
+    for check in claim.get("rows", []):
         try:
-            found += tuple(findings(check, folder, claim["id"]))
-        except (MissingStage, NothingToTest) as error:
+            rows += tuple(old_rule.findings(check, folder, claim["id"]))
+        except (MissingStage, NothingToTest):
             if strict:
                 raise
-            absent = str(error)
-    if not found:
-        return Verdict(
-            {**claim, "cannot": f"This profile makes nothing that would decide it: {absent}"}, VERDICTS[3], ()
-        )
-    support, against = (sum(f.outcome == o for f in found) for o in ("supports", "contradicts"))
-    place = 0 if support == len(found) else 3 if not support and not against else 2 if against >= support else 1
-    return Verdict(claim, VERDICTS[place], found)
+    return Verdict(claim, UNDECIDED, effect, rows=rows)
 
 
 def summary(verdicts: list[Verdict]) -> pd.DataFrame:
     """The page: one row per claim."""
-    rows = []
-    for v in verdicts:
-        head = v.headline
-        shown = f"{head.estimate:.3f} [{head.low:.3f}, {head.high:.3f}]" if head else "-"
-        rows.append(
+    return pd.DataFrame(
+        [
             {
                 "claim": v.claim["claim"],
                 "section": v.claim["section"],
                 "published": v.claim["published"],
                 "verdict": v.verdict,
-                "checks": v.counts,
-                "first effect": shown,
-                "of": head.what if head else "-",
-                "n": head.n if head else "-",
-                "note": v.claim.get("note", ""),
+                "effect": str(v.effect) if v.effect else "-",
+                "matters": f"{v.claim['effect']['matters']:g}" if v.effect else "-",
+                "p, corrected": "-" if np.isnan(v.p_holm) else f"{v.p_holm:.2g}",
+                "n": v.effect.n if v.effect else "-",
+                "n that would decide": v.needed or "-",
+                "by the old rule": v.old,
+                "of": v.effect.what if v.effect else "-",
+                "note": v.claim.get("note", "") or v.claim.get("cannot", ""),
             }
-        )
+            for v in verdicts
+        ]
+    )
+
+
+def scaled(verdicts: list[Verdict]) -> pd.DataFrame:
+    """Effects that claim a side, in units of what matters, the claimed side positive: ``claim, verdict, estimate...``."""
+    rows = []
+    for v in verdicts:
+        if v.effect is None or v.effect.error == 0 or v.claim["effect"]["is"] == "near":
+            continue
+        pick = v.claim["effect"]
+        sign = (-1 if pick["is"] == "below" else 1) / pick["matters"]
+        ends = sorted(sign * (x - pick.get("value", 0.0)) for x in (v.effect.low, v.effect.high))
+        at = sign * (v.effect.estimate - pick.get("value", 0.0))
+        rows.append({"claim": v.claim["id"], "verdict": v.verdict, "estimate": at, "low": ends[0], "high": ends[1]})
     return pd.DataFrame(rows)
+
+
+def findings(verdicts: list[Verdict]) -> list[str]:
+    """Each decided claim in a sentence: the verdict, and the effect in full; then those that are not decided, by name."""
+    lines = [f"**{v.verdict.capitalize()}**: “{v.claim['claim']}” ({v.effect}, n = {v.effect.n})" for v in verdicts if v.effect]
+    return sorted(lines, key=lambda line: [line.startswith(f"**{word.capitalize()}") for word in VERDICTS].index(True))

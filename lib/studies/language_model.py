@@ -7,9 +7,11 @@ from dataclasses import replace
 import pandas as pd
 import torch
 
-from lib.effects import differences
+from lib.effects import COMPOSITES, as_estimates, differences, with_composites
+from lib.findings import contrast
 from lib.images import BLANK
-from lib.methods import NOTHING, STEERING, TOP_K
+from lib.methods import METHODS, NOTHING, STEERING, TOP_K
+from lib.metrics import metrics_of
 from lib.run import Run
 from lib.studies.sensitivity import base_images
 from lib.vlm import VLM, Checkpoint
@@ -43,10 +45,16 @@ def language_model(run: Run, name: str) -> VLM:
     return vlm
 
 
-def by_language_model(run: Run, latents: list[int]) -> pd.DataFrame:
-    """Steering and Top-k by every explainer of the profile, scored; column ``explainer`` names it.
+def size_of(name: str) -> str:
+    """What explainers that differ in their seed alone have in common: ``small #2`` is of size ``small``."""
+    return name.split(" #")[0]
 
-    The coefficient is chosen anew for each, on validation latents.
+
+def by_language_model(run: Run, latents: list[int]) -> pd.DataFrame:
+    """Steering and Top-k by every explainer of the profile, scored; columns ``explainer`` and ``size``.
+
+    The coefficient is chosen anew for each, on validation latents. Column ``dictionary`` numbers the seeds of a size, so
+    that intervals are over seeds, too: what chance had one language model learn is no property of its size.
     """
     tables = []
     for name, explainer in explainers(run).items():
@@ -55,7 +63,16 @@ def by_language_model(run: Run, latents: list[int]) -> pd.DataFrame:
         steering = STEERING.add.at(run.choice(STEERING.add, explainer).best)
         for method in (NOTHING, steering, TOP_K.masks):
             tables.append(run.explanations(method, latents, explainer=explainer).assign(explainer=name))
-    return run.score(pd.concat(tables, ignore_index=True))
+    scored = run.score(pd.concat(tables, ignore_index=True))
+    scored["size"] = scored.explainer.map(size_of)
+    numbers = {name: number for names in seeds(scored).values() for number, name in enumerate(names)}
+    return scored.assign(dictionary=scored.explainer.map(numbers))
+
+
+def seeds(scored: pd.DataFrame) -> dict[str, list[str]]:
+    """Size -> its explainers, in the profile's order."""
+    own = scored.drop_duplicates("explainer")
+    return {size: part.explainer.tolist() for size, part in own.groupby("size", sort=False)}
 
 
 def no_intervention(run: Run) -> pd.DataFrame:
@@ -69,9 +86,50 @@ def no_intervention(run: Run) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def step_effects(scored: pd.DataFrame, sizes: list[str]) -> pd.DataFrame:
-    """Each step from one size of language model to the next, and the whole way, by method and metric."""
+def step_effects(scored: pd.DataFrame) -> pd.DataFrame:
+    """Each step from one size of language model to the next, and the whole way, by method and metric.
+
+    Seeds are paired by their number; a size with fewer is paired with those that it has, in turn.
+    """
+    scored, of = with_composites(scored[scored.method != NOTHING.key]), seeds(scored)
+    sizes = list(of)
     steps = list(dict.fromkeys([*zip(sizes[1:], sizes), (sizes[-1], sizes[0])]))
-    parts = scored[scored.method != NOTHING.key].groupby("method", sort=False)
-    tables = [differences(part, "explainer", steps).assign(method=method) for method, part in parts]
+    number = max(map(len, of.values()))
+    full = pd.concat(
+        [
+            scored[scored.explainer == names[i % len(names)]].assign(dictionary=i)
+            for names in of.values()
+            for i in range(number)
+        ]
+    )
+    tables = [
+        differences(part, "size", steps, (*metrics_of(scored), *COMPOSITES)).assign(method=method)
+        for method, part in full.groupby("method", sort=False)
+    ]
     return pd.concat(tables, ignore_index=True)
+
+
+def findings(steps: pd.DataFrame) -> list[str]:
+    """What the steps say: one sentence for each method and step, by the composite; correctness where it is known."""
+    own = steps[steps.metric.isin(["composite", "correctness"])]
+    return [
+        contrast(f"{METHODS[r.method].family}, {r.metric}", f"the {r.first} model", f"the {r.second} one", e)
+        for r, e in zip(own.itertuples(), as_estimates(own))
+    ]
+
+
+def blank_effects(run: Run, said: pd.DataFrame) -> pd.DataFrame:
+    """Share of explainers that call a picture empty, or plain white, by picture: of each size, and of all but the largest.
+
+    Counted, not sampled; so there is no interval.
+    """
+    blank = said.assign(blank=[float(run.world.reader.is_blank(text)) for text in said.says])
+    blank["size"] = blank.explainer.map(size_of)
+    sizes = list(dict.fromkeys(blank["size"]))
+    groups = {**{size: [size] for size in sizes}, "all but the largest": sizes[:-1] or sizes}
+    rows = []
+    for name, members in groups.items():
+        for picture, part in blank[blank["size"].isin(members)].groupby("picture", sort=False):
+            share = part.blank.mean()
+            rows.append({"size": name, "picture": picture, "estimate": share, "low": share, "high": share, "n": len(part)})
+    return pd.DataFrame(rows)

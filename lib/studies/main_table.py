@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
-from lib.effects import values
-from lib.methods import COMPARED, STEERED, STEERING, Method, trio
+from lib.effects import column, titled, values
+from lib.findings import contrast, number
+from lib.methods import COMPARED, STEERED, STEERING, Method
 from lib.metrics import metrics_of
 from lib.paper import csv_of
 from lib.run import Run
-from lib.scenes.truth import Truth
-from lib.stats import Estimate, bootstrap, bootstrap_ratio
+from lib.stats import Estimate, bootstrap, bootstrap_ratio, difference
+from lib.studies.significance import BOTH, sides
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def rows_of(scored: pd.DataFrame) -> list[Row]:
     own = scored[scored.control == ""]
     parts = {method: own[own.method == method.key] for method in COMPARED}
     return [
-        Row(method, len(part), int(part.failed.sum()), {m: bootstrap(part[m].to_numpy()) for m in metrics_of(scored)})
+        Row(method, len(part), int(part.failed.sum()), {m: bootstrap(column(part, m)) for m in metrics_of(scored)})
         for method, part in parts.items()
         if len(part)
     ]
@@ -79,34 +79,44 @@ def main_table(scored: pd.DataFrame, paper: pd.DataFrame) -> tuple[pd.DataFrame,
 
 def table_note(run: Run, scored: pd.DataFrame) -> str:
     """What stands under a table of scores: protocol, numbers, coefficients."""
-    subject, own = run.profile.subject, scored[scored.control == ""].drop_duplicates("method").set_index("method")
-    chosen = [f"{m.key} {own.coefficient[m.key]:g}" for m in STEERED if m.key in own.index]
+    subject, own = run.profile.subject, scored[scored.control == ""]
+    chosen = []
+    for method in (m for m in STEERED if m.key in set(own.method)):
+        found = own[own.method == method.key].drop_duplicates("dictionary").coefficient
+        chosen.append(f"{method.key} {', '.join(f'{c:g}' for c in found)}")
+    number, latents = own.dictionary.nunique(), own.groupby("dictionary").latent.nunique()
+    which = f"{number} dictionaries of {latents.min()} test latents each" if number > 1 else f"{latents.min()} test latents"
     return (
-        f"{subject.name}, layer {subject.layer}; {scored.latent.nunique()} test latents, mean and 95 % bootstrap "
-        "interval; protocol: corrected (held-out images, failures scored as failures, AUROC per latent). "
-        f"Coefficients in units of the mean norm: {', '.join(chosen)}."
+        f"{subject.name}, layer {subject.layer}; {which}, mean and 95 % bootstrap interval over dictionaries, concepts "
+        "and latents; protocol: corrected (held-out images, failures scored as failures, AUROC per latent). "
+        f"Coefficients in units of the mean norm, by dictionary: {'; '.join(chosen)}."
     )
 
 
-def verdicts(scored: pd.DataFrame, truth: Truth | None) -> list[str]:
-    """What the tables say, in sentences made from the numbers."""
-    rows = {row.method: row for row in rows_of(scored)}
+def findings(scored: pd.DataFrame, ceiling: pd.DataFrame | None) -> list[str]:
+    """What the main table says, in sentences made from the numbers.
+
+    Parameters
+    ----------
+    ceiling : from :func:`lib.studies.controls.ceilings`; None where nobody knows the truth.
+    """
     lines = []
-    for metric, title in metrics_of(scored).items():
-        order = sorted(trio("masks"), key=lambda m: -rows[m].estimates[metric].mean)
-        first, second = (rows[m].estimates[metric] for m in order[:2])
-        clear = "clearly" if first.low > second.high else "with overlapping intervals"
-        lines.append(f"{title}, masks: {' > '.join(m.family for m in order)} (first over second {clear}).")
-    if truth is None:
+    for metric in metrics_of(scored):
+        for first, second in (("Steering", "Top-k"), ("hybrid", "Top-k")):
+            e = difference(*sides(scored, BOTH, f"{first} - {second}", metric))
+            lines.append(contrast(f"{titled(metric)}, both evidences", first, second, e))
+    if ceiling is None:
         return lines
-    ceiling = np.array([truth.best_element(latent, "patch_f1")[1] for latent in sorted(set(scored.latent))])
     for method in STEERING:
         own = values(scored, method.key, "patch_f1")
-        controls = {c: values(scored, method.key, "patch_f1", c).mean() for c in ("random", "permuted")}
-        share, best = bootstrap_ratio(own, ceiling), max(controls, key=controls.get)
+        most = ceiling["best single element", "patch_f1"].reindex(own.index)
         lines.append(
-            f"Steering ({method.steer}) reaches {share.mean:.0%} of the ceiling in patch F1 "
-            f"[{share.low:.0%}, {share.high:.0%}] and {own.mean() / max(controls[best], 1e-3):.1f} times its stronger "
-            f"control ({best} direction)."
+            f"Steering ({method.steer}) reaches {number(bootstrap_ratio(own, most), 2)} of the ceiling in patch F1; its "
+            f"controls {', '.join(_share(scored, method, c, most) for c in ('random', 'permuted'))}."
         )
     return lines
+
+
+def _share(scored: pd.DataFrame, method: Method, control: str, most: pd.Series) -> str:
+    e = bootstrap_ratio(values(scored, method.key, "patch_f1", control), most)
+    return f"{number(e, 2)} ({control} direction)"

@@ -6,12 +6,14 @@ from collections import Counter
 
 import pandas as pd
 
-from lib.effects import effect, values
+from lib.effects import COMPOSITES, as_estimates, effect, titled, values, with_composites
+from lib.findings import contrast
 from lib.methods import MODES, Method, Mode, trio
 from lib.metrics import metrics_of
 from lib.stats import bootstrap_ratio, difference, mann_whitney, normality, wilcoxon
 
 ALPHA = 0.05
+BOTH = "both"  # evidences: the mean of a latent's scores under masks and under heatmaps
 
 
 def pairs_of(evidence: Mode) -> dict[str, tuple[Method, Method]]:
@@ -34,20 +36,28 @@ def normality_table(models: dict[str, pd.DataFrame], methods: tuple[Method, ...]
     )
 
 
+def sides(scored: pd.DataFrame, evidence: str, comparison: str, metric: str) -> tuple[pd.Series, pd.Series]:
+    """A metric of the two methods of a comparison, over the same latents; under ``both`` evidences, the mean of the two."""
+    modes: tuple[Mode, ...] = MODES if evidence == BOTH else (evidence,)
+    pairs = [pairs_of(mode)[comparison] for mode in modes]
+    first, second = zip(*[[values(scored, method.key, metric) for method in pair] for pair in pairs])
+    return sum(first) / len(modes), sum(second) / len(modes)
+
+
 def comparisons(scored: pd.DataFrame, model: str) -> pd.DataFrame:
-    """Every pair of methods on every metric, under masks and under heatmaps.
+    """Every pair of methods on every metric and on composites of them, under masks, under heatmaps, and under both.
 
     Returns
     -------
     One row for each pair, metric and evidence: mean difference with its interval over the same
-    latents, the ratio of the means, the paper's one-sided Mann-Whitney p-value, and the two-sided
-    p-value of Wilcoxon's signed-rank test, to be corrected over all rows that are read together.
+    latents, and its p-value by sign flips; the ratio of the means; the paper's one-sided Mann-Whitney p-value, and the
+    two-sided p-value of Wilcoxon's signed-rank test. The last three treat latents as independent.
     """
-    rows = []
-    for evidence in MODES:
-        for name, pair in pairs_of(evidence).items():
-            for metric in metrics_of(scored):
-                a, b = (values(scored, method.key, metric) for method in pair)
+    scored, rows = with_composites(scored), []
+    for evidence in (*MODES, BOTH):
+        for name in pairs_of("masks"):
+            for metric in (*metrics_of(scored), *COMPOSITES):
+                a, b = sides(scored, evidence, name, metric)
                 ratio = bootstrap_ratio(a, b)
                 rows.append(
                     {
@@ -75,6 +85,7 @@ def winners(pairs: pd.DataFrame) -> pd.DataFrame:
     pairs : from :func:`comparisons`, with ``p_holm``.
     """
     rows = []
+    pairs = pairs[pairs.evidence.isin(MODES) & ~pairs.metric.isin(COMPOSITES)]
     for names, part in pairs.groupby(["model", "evidence", "metric"], sort=False):
         beaten: dict[str, Counter[str]] = {"paper": Counter(), "paired": Counter()}
         for r in part.itertuples():
@@ -92,3 +103,13 @@ def winners(pairs: pd.DataFrame) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def findings(pairs: pd.DataFrame, model: str) -> list[str]:
+    """What the comparisons of one model say, under both evidences together."""
+    own = pairs[(pairs.model == model) & (pairs.evidence == BOTH)]
+    return [
+        contrast(f"{titled(r.metric)} ({model}, both evidences)", *r.comparison.split(" - "), estimate)
+        for r, estimate in zip(own.itertuples(), as_estimates(own))
+        if r.metric != "without iou"
+    ]
