@@ -172,7 +172,7 @@ def _bias_cost(p: Prices) -> float:
     study = p.profile.study
     if p.profile.images.source != "scenes":
         return len(PUBLISHED) * p.profile.explain.test * p.read
-    images, shown = study.dose_images, 3 * p.explain(SHOW, study.latents)  # three methods look at images
+    images, shown = study.dose_images, 2 * p.explain(SHOW, study.latents)  # two methods look at images
     dose = images * p.see + shown
     world = training_cost(p, 2 * images) + 2 * images * p.see + shown + p.explain(STEER, study.latents)
     return len(study.doses) * dose + len(study.worlds) * world

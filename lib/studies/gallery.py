@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lib.effects import titled
 from lib.evidence import Gathered
 from lib.explain import pictures
 from lib.figures import COLOURS, colour_of
@@ -27,10 +30,13 @@ def gallery_latents(scored: pd.DataFrame, count: int) -> list[int]:
     return [int(order[rank]) for rank in np.linspace(0, len(order) - 1, 2 * count + 1).astype(int)[1::2]]
 
 
-def gallery(run: Run, scored: pd.DataFrame, latents: list[int], mode: Mode = "masks") -> Figure:
+def gallery(
+    run: Run, scored: pd.DataFrame, latents: list[int], mode: Mode = "masks", labels: Mapping[int, str] | None = None
+) -> Figure:
     """Top images under masks or heatmaps, three explanations with their scores, and the best sentence if known.
 
-    Scores are correctness, or IoU where that is not known.
+    Scores are correctness, or IoU where that is not known; the first row says which. ``labels`` says what a row is
+    a case of, where there is something to say.
     """
     k, own = run.profile.explain.k, scored[scored.control == ""].set_index(["latent", "method"])
     fig, axes = plt.subplots(
@@ -38,7 +44,8 @@ def gallery(run: Run, scored: pd.DataFrame, latents: list[int], mode: Mode = "ma
     )
     for row, latent in zip(axes, latents):
         _show(row, run.shown, latent, k, mode)
-        row[0].set_title(f"latent {latent}", fontsize=7.5, pad=2)
+        label = f": {labels[latent]}" if labels else ""
+        row[0].set_title(f"latent {latent}{label}", fontsize=7.5, pad=2)
         lines, (steering, topk, hybrid) = [], trio(mode)
         for method in (topk, steering, hybrid):
             cell = own.loc[(latent, method.key)]
@@ -51,6 +58,7 @@ def gallery(run: Run, scored: pd.DataFrame, latents: list[int], mode: Mode = "ma
             text = text if len(text) < 74 else text[:71] + "..."
             row[-1].text(0.02, height, f"{score:.2f}", color=colour, fontsize=8, weight="bold", va="center")
             row[-1].text(0.12, height, text, color=colour, fontsize=8, va="center")
+    axes[0, -1].set_title(f"{titled(quality_of(scored))}, explanation", fontsize=7.5, pad=2, x=0.02)
     return fig
 
 
