@@ -14,7 +14,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from lib import contents, hub, prompts
 from lib.__main__ import with_files
-from lib.desk.build import EDITED, MODELS, SHIPS, ask
+from lib.desk.build import EDITED, MODELS, SHIPS
+from lib.desk.quality import ask
 from lib.hub import Asset
 from lib.images import BLANK
 from lib.judges.clip import OpenClip

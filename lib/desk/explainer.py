@@ -1,8 +1,8 @@
 """Train the language model of a desk subject: on cached features of a frozen encoder, or jointly with it.
 
 It learns to describe whole scenes, to say what a scene mainly shows, and to name what several scenes have in common. It
-sees neither a steered activation nor a masked or heat-mapped picture: like the paper's models, it was taught none of the
-methods. A *taught* explainer, for comparison, answers half of its questions about highlighted views instead.
+sees neither a steered activation nor a masked or heat-mapped picture: like the paper's models, it was taught none of
+the methods. A *taught* explainer, for comparison, answers half of its questions about highlighted views instead.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def study(vision: nn.Module | None, recipe: ExplainerRecipe, folder: Path) -> St
 
 @cache
 def _kinds() -> tuple[list[list[int]], dict[str, bool]]:
-    """Rows of elements by whether they are objects and whether they are single; of each phrase, whether of an object."""
+    """Rows of elements by whether they are objects, and single; and of each phrase, whether it is of an object."""
     parts: dict[tuple[bool, bool], list[int]] = {}
     of = {}
     for row, element in enumerate(elements().values()):
@@ -197,7 +197,9 @@ def examples(step: int, recipe: ExplainerRecipe, data: Study) -> tuple[str, Tens
         prompt = prompts.TOP_K[mode]
         groups = [shared(rng, k) if data.views else alike(rng, k, data.shows) for _ in range(recipe.batch)]
         rows, answers = np.array([rows for rows, _ in groups]), [answer for _, answer in groups]
-        features = data.views[mode][rows, rng.integers(0, recipe.views, rows.shape)] if data.views else data.scenes[rows]
+        features = (
+            data.views[mode][rows, rng.integers(0, recipe.views, rows.shape)] if data.views else data.scenes[rows]
+        )
     if recipe.joint:
         return prompt, to_tensor(features.reshape(-1, *features.shape[2:])).unflatten(0, features.shape[:2]), answers
     features = torch.from_numpy(features).float()
