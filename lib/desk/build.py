@@ -78,18 +78,16 @@ class Recipe:
 
 
 _TAUGHT = Asset("data/models/subject-a-taught")  # has the encoder that learnt from labels of patches
-_SIZES = {"tiny": {"width": 48, "layers": 1, "heads": 2}, "small": {"width": 96, "layers": 2, "heads": 3}, "": {}}
+_SIZES = {"tiny": {"width": 48, "layers": 1, "heads": 2}, "small": {"width": 96, "layers": 2, "heads": 3}}
 
 SUBJECTS = {
     "subject-a": Recipe("Desk subject A, after Gemma 3", ExplainerRecipe(), EncoderRecipe()),
     **{
-        "-".join(filter(None, ("subject-a", size, number))): Recipe(
-            f"Desk subject A, {size or 'medium'} language model, seed {number}",
-            ExplainerRecipe(**shape, seed=100 * int(number) + len(size)),
+        f"subject-a-{size}-{seed}": Recipe(
+            f"Desk subject A with a {size} language model, seed {seed}", ExplainerRecipe(**shape, seed=100 + seed)
         )
         for size, shape in _SIZES.items()
-        for number in "123"
-        if size or number != "1"  # the first of the medium size is the subject itself
+        for seed in (1, 2, 3)
     },
     "subject-a-taught": Recipe(
         "Desk subject A, taught what the methods show",
