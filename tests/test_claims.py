@@ -26,7 +26,9 @@ def claim(**more):
 
 
 def verdict(folder, interval, **effect):
-    pd.DataFrame([dict(zip(("estimate", "low", "high"), interval), n=50, what="x")]).to_csv(folder / "t.csv", index=False)
+    pd.DataFrame([dict(zip(("estimate", "low", "high"), interval), n=50, what="x")]).to_csv(
+        folder / "t.csv", index=False
+    )
     (out,) = judge([claim(effect={**EFFECT, **effect})], folder)
     return out
 
@@ -86,7 +88,10 @@ def test_a_profile_with_fewer_tables_cannot_test_a_claim(folder):
         with pytest.raises((MissingStage, ClaimError)):
             judge([claim(effect=effect)], folder)
     rows = [{"table": "none", "is": "above"}, {"table": "t", "is": "above"}]
-    assert judge([claim(effect=EFFECT, rows=rows)], folder, strict=False)[0].old == "holds (1 for it, 0 against, 0 undecided)"
+    assert (
+        judge([claim(effect=EFFECT, rows=rows)], folder, strict=False)[0].old
+        == "holds (1 for it, 0 against, 0 undecided)"
+    )
     with pytest.raises(MissingStage, match="none.csv is missing: run the notebooks"):
         judge([claim(effect=EFFECT, rows=rows)], folder)
 

@@ -12,7 +12,9 @@ UP, DOWN, LEVEL = (Estimate(m, m - 0.1, m + 0.1, 9) for m in (0.3, -0.3, 0.05))
 def test_directions_follow_the_interval():
     assert [side(e) for e in (UP, DOWN, LEVEL)] == [1, -1, 0]
     assert contrast("IoU", "A", "B", UP) == "IoU: A is higher than B (difference 0.300 [0.200, 0.400], n = 9)."
-    assert "A is lower than B" in contrast("IoU", "A", "B", DOWN) and "not told apart" in contrast("IoU", "A", "B", LEVEL)
+    assert "A is lower than B" in contrast("IoU", "A", "B", DOWN) and "not told apart" in contrast(
+        "IoU", "A", "B", LEVEL
+    )
     assert trend("IoU", "with k", UP).startswith("IoU rises with k (0.300")
     assert trend("IoU", "with k", DOWN).startswith("IoU falls") and trend("IoU", "with k", LEVEL).startswith("No trend")
 

@@ -79,7 +79,9 @@ def test_published_controls_stand_beside_added_directions_alone():
     permuted = hybrid.assign(control="permuted")
     scored = pd.concat([scored, permuted])
     paper = published("table6", "Gemma 3")
-    table = table6(scored, pd.concat([hybrid, permuted.assign(iou=9.0), hybrid.assign(control="both")]), paper).set_index(["method", "control"])
+    table = table6(
+        scored, pd.concat([hybrid, permuted.assign(iou=9.0), hybrid.assign(control="both")]), paper
+    ).set_index(["method", "control"])
     theirs = paper.set_index("method").iou
     assert table["IoU, paper"]["steering-add", "random"] == f"{theirs['Random-vector Steering']:.3f}"
     assert table["IoU, paper"]["hybrid-masks-add", "-"] == f"{theirs['Steering-informed Top-k']:.3f}"

@@ -112,7 +112,17 @@ def _encoder(recipe: EncoderRecipe | Asset, work: Path) -> tuple[str, torch.nn.M
     return "gemma3", model.model.vision_tower, read_file(folder / "training.json")["encoder"]
 
 
-def _work(work: Path, name: str, recipe: Recipe | clip_judge.ClipRecipe) -> Path:
+@dataclass(frozen=True)
+class Studied:
+    """What decides the pictures that a language model studies, and the features that it sees of them."""
+
+    encoder: EncoderRecipe | Asset
+    scenes: int
+    views: int
+    joint: bool
+
+
+def _work(work: Path, name: str, recipe: Recipe | Studied | clip_judge.ClipRecipe) -> Path:
     """Where checkpoints and caches are kept: a changed recipe, or changed code, never resumes from another's."""
     return work / f"{name}-{identity.digest(identity.of(recipe))}"
 
@@ -129,7 +139,8 @@ def build_subject(name: str, recipe: Recipe, models: Path = MODELS, work: Path =
     model = FAMILIES[family].build(vision, tongue.width, tongue.layers, tongue.heads)
     model.model.vision_tower.requires_grad_(tongue.joint)
     proc = FAMILIES[family].processor()
-    explainer_log = train_explainer(model, proc, tongue, tongue_work)
+    pictures = _work(work, "studied", Studied(recipe.encoder, tongue.scenes, tongue.views, tongue.joint))
+    explainer_log = train_explainer(model, proc, tongue, tongue_work, pictures)
     fresh = work / name
     model.to(torch.bfloat16).save_pretrained(fresh)
     proc.save_pretrained(fresh)
@@ -258,3 +269,4 @@ def build_all() -> None:
     for name, recipe in SUBJECTS.items():
         build_subject(name, recipe)
     build_judge()
+    shutil.rmtree(WORK)  # pictures that several language models have studied
