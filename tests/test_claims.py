@@ -1,4 +1,4 @@
-"""One effect decides a claim, by a rule that was written first; what is garbled or missing is named, and decides nothing."""
+"""One effect decides a claim, by a rule that was written first; what is garbled or missing decides nothing."""
 
 import json
 
