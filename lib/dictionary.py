@@ -156,9 +156,9 @@ def train_sae(
 ) -> tuple[TopKSAE, list[dict[str, float]]]:
     """Train a dictionary on a stream of activations.
 
-    Inputs are scaled to unit mean squared *norm* during training, as in the published recipe: the loss is then a share of
-    the whole, beside which the weight of AuxK means what it says, and gradients are seldom clipped. The scale is folded
-    into the weights at the end, so that codes are in the units of the residual stream. Dead latents learn to
+    Inputs are scaled to unit mean squared *norm* during training, as in the published recipe: the loss is then a share
+    of the whole, beside which the weight of AuxK means what it says, and gradients are seldom clipped. The scale is
+    folded into the weights at the end, so that codes are in the units of the residual stream. Dead latents learn to
     reconstruct what the living leave over (AuxK).
 
     Parameters

@@ -1,7 +1,8 @@
 """Findings in words: sentences made from estimates, so that none says more than its interval does.
 
-A sentence names a direction only through :func:`contrast` or :func:`trend`, and these look at the interval. A test reads
-every sentence that has been saved, and fails if a word of direction stands beside an interval that has both signs.
+A sentence names a direction only through :func:`contrast` or :func:`trend`, and these look at the interval. A test
+reads every sentence that has been saved, and fails if a word of direction stands beside an interval that has both
+signs.
 """
 
 from __future__ import annotations

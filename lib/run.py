@@ -228,8 +228,8 @@ class Run:
     def score(self, explained: pd.DataFrame) -> pd.DataFrame:
         """Explanations with the metrics, and the truth where it is known.
 
-        Columns ``dictionary`` and ``concept`` say what latents have in common, for statistics: the dictionary's seed, and
-        the element that explains a latent best. Where the truth is not known, each latent is its own concept.
+        Columns ``dictionary`` and ``concept`` say what latents have in common, for statistics: the dictionary's seed,
+        and the element that explains a latent best. Where the truth is not known, each latent is its own concept.
         """
         scored = self.scores.make(explained, lambda: self.vlm, self.truth)
         return scored.assign(dictionary=self.profile.sae.seed, concept=[self.concept(i) for i in scored.latent])

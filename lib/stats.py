@@ -1,7 +1,7 @@
 """Means with their uncertainty, the paper's tests (appendix C), and the paired ones beside them.
 
-Latents are not independent: those of one dictionary share its training and its coefficient, and latents that mean the same
-concept are easy or hard together. So a column of values is a pandas Series whose index says of each latent its
+Latents are not independent: those of one dictionary share its training and its coefficient, and latents that mean the
+same concept are easy or hard together. So a column of values is a pandas Series whose index says of each latent its
 ``dictionary`` and its ``concept``; whatever is computed of it resamples both. A plain array has independent rows.
 """
 
@@ -112,8 +112,8 @@ def bootstrap_ratio(a: Values, b: Values) -> Estimate:
 def difference(a: Values, b: Values) -> Estimate:
     """Mean of ``a - b`` over the same latents, with its 95 % interval and the p-value that it is 0.
 
-    Series are aligned by their index. The p-value is the larger of two: that of :func:`sign_flip`, which is right however
-    few latents differ, and that of the interval, which knows dictionaries.
+    Series are aligned by their index. The p-value is the larger of two: that of :func:`sign_flip`, which is right
+    however few latents differ, and that of the interval, which knows dictionaries.
 
     Raises
     ------
@@ -163,7 +163,7 @@ def p_of(estimate: float, low: float, high: float, value: float = 0.0) -> float:
 
 
 def rank_correlation(a: Values, b: Values) -> Estimate:
-    """Spearman's correlation with its 95 % interval; 0 where one side is constant. Ranks are those of the whole sample."""
+    """Spearman's correlation with its 95 % interval; 0 where one side is constant. Ranks are of the whole sample."""
     known = ~(np.isnan(np.asarray(a, float)) | np.isnan(np.asarray(b, float)))
     x, y = (stats.rankdata(np.asarray(c, float)[known]) / max(known.sum(), 1) for c in (a, b))
     if isinstance(a, pd.Series):

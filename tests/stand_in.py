@@ -59,7 +59,7 @@ class StandIn(Run):
         return method.at(1.0) if method.steer else method
 
     def score(self, explained: pd.DataFrame) -> pd.DataFrame:
-        return explained
+        return explained.assign(dictionary=self.profile.sae.seed, concept="any")
 
     @property
     def asked(self) -> int:
@@ -71,7 +71,7 @@ def stand_in(folder: Path, encoder: VLM, sae: TopKSAE, patch: pytest.MonkeyPatch
     """A small run with evidence of both sets; ``changes`` are settings, with ``__`` for a point."""
     patch.setattr(Dictionary, "sae", sae)
     patch.setattr(Dictionary, "report", {"norm": 10.0})
-    patch.setattr(Dictionary, "make", lambda self, vlm: None)
+    patch.setattr(Dictionary, "make", lambda self, vlm, pools=None: None)
     settings = SMALL | {key.replace("__", "."): value for key, value in changes.items()}
     run = StandIn(load("smoke", settings), folder, encoder)
     run.gather()

@@ -1,15 +1,18 @@
-"""Claims are decided by intervals; what is garbled or missing is named, and never decides anything."""
+"""One effect decides a claim, by a rule that was written first; what is garbled or missing decides nothing."""
 
 import json
 
 import pandas as pd
 import pytest
 
+from lib.stats import standard_error
 from lib.store import Damaged, MissingStage
-from lib.studies import claims
-from lib.studies.claims import ClaimError, evaluate, findings, outcome
+from lib.studies import claims, old_rule
+from lib.studies.claims import CANNOT, CONTRADICTED, HOLDS, NOTHING, UNDECIDED, ClaimError, judge
+from lib.studies.old_rule import findings, outcome
 
-ROW = {"metric": "iou", "estimate": 0.2, "low": 0.1, "high": 0.3, "n": 5}
+ROW = {"metric": "iou", "estimate": 0.2, "low": 0.1, "high": 0.3, "n": 50}
+EFFECT = {"table": "t", "is": "above", "matters": 0.05}
 
 
 @pytest.fixture
@@ -22,59 +25,88 @@ def claim(**more):
     return {"id": "c", "section": "1", "claim": "c", "published": "p", **more}
 
 
-@pytest.mark.parametrize(
-    ("interval", "side", "value", "expected"),
-    [
-        ((0.2, 0.1, 0.3), "above", 0, "supports"),
-        ((0.2, -0.1, 0.3), "above", 0, "undecided"),
-        ((-0.2, -0.3, -0.1), "above", 0, "contradicts"),
-        ((-0.2, -0.3, -0.1), "below", 0, "supports"),
-        ((0.5, 0.4, 0.6), "below", 0.5, "undecided"),
-        ((0.5, 0.45, 0.55), "within", [0.4, 0.6], "supports"),
-        ((0.5, 0.35, 0.55), "within", [0.4, 0.6], "undecided"),
-        ((0.3, 0.25, 0.35), "within", [0.4, 0.6], "contradicts"),
-    ],
-)
-def test_where_an_interval_lies(interval, side, value, expected):
-    assert outcome(*interval, side, value) == expected
+def verdict(folder, interval, **effect):
+    pd.DataFrame([dict(zip(("estimate", "low", "high"), interval), n=50, what="x")]).to_csv(
+        folder / "t.csv", index=False
+    )
+    (out,) = judge([claim(effect={**EFFECT, **effect})], folder)
+    return out
 
 
-@pytest.mark.parametrize(
-    ("lows", "verdict"),
-    [
-        ([0.1, 0.1], "holds"),
-        ([0.1, -0.1], "holds in part"),
-        ([-0.5, -0.5], "does not hold"),
-        ([0.1, -0.5], "does not hold"),  # no fewer against it than for it
-        ([-0.1, -0.1], "cannot be tested at this scale"),  # nothing is decided
-    ],
-)
-def test_verdicts(folder, lows, verdict):
-    rows = [{"metric": str(i), "estimate": a + 0.2, "low": a, "high": a + 0.3, "n": 5} for i, a in enumerate(lows)]
-    pd.DataFrame(rows).to_csv(folder / "t.csv", index=False)
-    out = evaluate(claim(checks=[{"table": "t", "is": "above"}]), folder)
-    assert out.verdict == verdict and out.headline.n == 5
+@pytest.mark.parametrize(("interval", "effect", "expected"), [
+    ((0.2, 0.1, 0.3), {}, HOLDS),
+    ((-0.2, -0.3, -0.1), {}, CONTRADICTED),
+    ((-0.2, -0.3, -0.1), {"is": "below"}, HOLDS),
+    ((0.2, -0.1, 0.5), {}, UNDECIDED),
+    ((0.01, -0.02, 0.04), {}, NOTHING),
+    ((0.02, 0.01, 0.03), {}, NOTHING),  # it is there, and too small to matter
+    ((-0.02, -0.03, -0.01), {}, NOTHING),
+    ((0.04, 0.02, 0.06), {}, UNDECIDED),  # it is there, and may matter or not
+    ((0.5, 0.45, 0.55), {"is": "near", "value": 0.5, "matters": 0.07}, HOLDS),
+    ((0.5, 0.4, 0.6), {"is": "near", "value": 0.5, "matters": 0.07}, UNDECIDED),
+    ((0.8, 0.75, 0.85), {"is": "near", "value": 0.5, "matters": 0.07}, CONTRADICTED),
+    ((0.2, 0.15, 0.25), {"is": "near", "value": 0.5, "matters": 0.07}, CONTRADICTED),
+    ((0.98, 0.95, 1.01), {"is": "not below", "value": 1, "matters": 0.1}, HOLDS),
+    ((1.5, 1.3, 1.7), {"is": "not below", "value": 1, "matters": 0.1}, HOLDS),
+    ((0.95, 0.8, 1.1), {"is": "not below", "value": 1, "matters": 0.1}, UNDECIDED),
+    ((0.6, 0.5, 0.7), {"is": "not below", "value": 1, "matters": 0.1}, CONTRADICTED),
+    ((5.0, 5.0, 5.0), {"value": 1, "matters": 0.1}, HOLDS),  # counted, not sampled
+    ((0.5, 0.5, 0.5), {"value": 1, "matters": 0.1}, CONTRADICTED),
+])  # fmt: skip
+def test_verdicts(folder, interval, effect, expected):
+    out = verdict(folder, interval, **effect)
+    assert out.verdict == expected
+    assert (out.needed is not None) == (expected == UNDECIDED)
 
 
-def test_a_profile_with_fewer_tables_leaves_claims_undecided(folder):
+def test_many_claims_are_corrected_together(folder):
+    pd.DataFrame([{**ROW, "low": 0.02, "high": 0.38}]).to_csv(folder / "t.csv", index=False)
+    alone = judge([claim(effect=EFFECT)], folder)
+    crowd = judge([claim(id=str(i), effect=EFFECT) for i in range(20)], folder)
+    assert alone[0].verdict == HOLDS and {v.verdict for v in crowd} == {UNDECIDED}
+    assert crowd[0].p_holm == pytest.approx(20 * alone[0].p_holm)
+
+
+def test_so_many_latents_would_decide_as_narrow_the_interval_enough(folder):
+    out = verdict(folder, (0.15, -0.05, 0.35))
+    narrower = 0.1 * (50 / out.needed) ** 0.5 * 2  # half an interval at that n
+    assert standard_error(-0.05, 0.35) * (50 / out.needed) ** 0.5 < 0.1 / 2.5 and narrower < 0.1
+    again = verdict(folder, (0.15, 0.15 - narrower, 0.15 + narrower))
+    assert again.verdict == HOLDS
+
+
+def test_a_tested_p_value_is_used_before_that_of_the_interval(folder):
+    pd.DataFrame([{**ROW, "p": 0.4}]).to_csv(folder / "t.csv", index=False)
+    assert judge([claim(effect=EFFECT)], folder)[0].verdict == UNDECIDED
+
+
+def test_a_profile_with_fewer_tables_cannot_test_a_claim(folder):
     """Photographs have no truth and some profiles one model; the desk must have everything."""
-    there = {"table": "t", "is": "above"}
-    for check in ({"table": "none", "is": "above"}, {"table": "t", "where": {"metric": "clip"}, "is": "above"}):
-        out = evaluate(claim(checks=[check]), folder, strict=False)
-        assert out.verdict == "cannot be tested at this scale" and "nothing that would decide it" in out.counts
-        both = evaluate(claim(checks=[check, there]), folder, strict=False)
-        assert both.verdict == evaluate(claim(checks=[there]), folder).verdict
-
-
-def test_a_check_that_finds_nothing_is_an_error_where_everything_must_be(folder):
+    for effect in ({**EFFECT, "table": "none"}, {**EFFECT, "where": {"metric": "clip"}}):
+        (out,) = judge([claim(effect=effect)], folder, strict=False)
+        assert out.verdict == CANNOT and "nothing that would decide it" in out.claim["cannot"]
+        with pytest.raises((MissingStage, ClaimError)):
+            judge([claim(effect=effect)], folder)
+    rows = [{"table": "none", "is": "above"}, {"table": "t", "is": "above"}]
+    assert (
+        judge([claim(effect=EFFECT, rows=rows)], folder, strict=False)[0].old
+        == "holds (1 for it, 0 against, 0 undecided)"
+    )
     with pytest.raises(MissingStage, match="none.csv is missing: run the notebooks"):
-        evaluate(claim(checks=[{"table": "none", "is": "above"}]), folder)
-    with pytest.raises(ClaimError, match="claim c: t.csv has no column 'metrik'; it has metric, estimate"):
-        evaluate(claim(checks=[{"table": "t", "where": {"metrik": "iou"}, "is": "above"}]), folder)
-    with pytest.raises(ClaimError, match="no column 'ratio'"):
-        evaluate(claim(checks=[{"table": "t", "columns": ["ratio", "low", "high"], "is": "above"}]), folder)
-    with pytest.raises(ClaimError, match="no row"):
-        evaluate(claim(checks=[{"table": "t", "where": {"metric": "clip"}, "is": "above"}]), folder)
+        judge([claim(effect=EFFECT, rows=rows)], folder)
+
+
+def test_one_row_must_decide(folder):
+    pd.DataFrame([ROW, ROW]).to_csv(folder / "t.csv", index=False)
+    with pytest.raises(ClaimError, match="claim c: 2 rows of t.csv fit, and one must decide"):
+        judge([claim(effect=EFFECT)], folder)
+    for wrong, message in (
+        ({"where": {"metrik": "iou"}}, "claim c: t.csv has no column 'metrik'; it has metric, estimate"),
+        ({"columns": ["ratio", "low", "high"]}, "no column 'ratio'"),
+        ({"where": {"metric": "clip"}}, "no row"),
+    ):
+        with pytest.raises(ClaimError, match=message):
+            judge([claim(effect={**EFFECT, **wrong})], folder)
 
 
 @pytest.mark.parametrize("strict", [True, False])
@@ -86,20 +118,18 @@ def test_a_check_that_finds_nothing_is_an_error_where_everything_must_be(folder)
 def test_a_garbled_table_is_named_and_decides_nothing(folder, content, strict):
     (folder / "t.csv").write_bytes(content)
     with pytest.raises((Damaged, ClaimError), match="t.csv"):
-        evaluate(claim(checks=[{"table": "t", "is": "above"}]), folder, strict)
+        judge([claim(effect=EFFECT)], folder, strict)
 
 
 def test_tables_that_are_read_are_noted(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("STEERING_COMPANION_MADE", str(tmp_path / "notes"))
-    findings({"table": "t", "is": "above"}, folder)
+    judge([claim(effect=EFFECT)], folder)
     assert (tmp_path / "notes").read_text() == f"used\t{folder / 't.csv'}\n"
 
 
 @pytest.mark.parametrize(("wrong", "message"), [
-    ([claim()], "claim c must have either checks"),
-    ([claim(cannot="x", checks=[{"table": "t", "is": "above"}])], "either checks"),
-    ([claim(checks=[])], "either checks"),
-    ([claim(checks={"table": "t"})], "either checks"),
+    ([claim()], "claim c must have either an effect"),
+    ([claim(cannot="x", effect=EFFECT)], "either an effect"),
     ([claim(cannot="x"), claim(cannot="y")], "two claims are called c"),
     ([claim(cannot="x", verdict="holds")], "unknown keys verdict"),
     ([{"id": "c", "cannot": "x"}], "claim c lacks section, claim, published"),
@@ -107,15 +137,20 @@ def test_tables_that_are_read_are_noted(folder, tmp_path, monkeypatch):
     (["text"], "claim 1 must have keys and values"),
     ({"a": 1}, "must be a list of claims"),
     (None, "neither keys and values nor a list"),
-    ([claim(checks=["t"])], "a check that is not made of table"),
-    ([claim(checks=[{"is": "above"}])], "a check that is not made of table"),
-    ([claim(checks=[{"table": "t", "is": "above", "wher": {}}])], "a check that is not made of table"),
-    ([claim(checks=[{"table": "t", "is": "above", "where": ["iou"]}])], "a check that is not made of table"),
-    ([claim(checks=[{"table": "t", "is": "above", "columns": ["ratio"]}])], "a check that is not made of table"),
-    ([claim(checks=[{"table": "t", "is": "over"}])], "must say `is:` above, below, within, not 'over'"),
-    ([claim(checks=[{"table": "t", "is": "above", "value": [0, 1]}])], "must be a number, not .0, 1."),
-    ([claim(checks=[{"table": "t", "is": "above", "value": "much"}])], "must be a number, not 'much'"),
-    ([claim(checks=[{"table": "t", "is": "within", "value": 0.5}])], "must be two numbers, not 0.5"),
+    ([claim(effect="t")], "an effect that is not made of"),
+    ([claim(effect={"is": "above", "matters": 1})], "an effect that is not made of"),
+    ([claim(effect={**EFFECT, "wher": {}})], "an effect that is not made of"),
+    ([claim(effect={**EFFECT, "where": ["iou"]})], "an effect that is not made of"),
+    ([claim(effect={**EFFECT, "columns": ["ratio"]})], "an effect that is not made of"),
+    ([claim(effect={**EFFECT, "is": "over"})], "must say `is:` above, below, not below, near, not 'over'"),
+    ([claim(effect={"table": "t", "is": "above"})], "must be numbers"),
+    ([claim(effect={**EFFECT, "matters": -1})], "must be numbers"),
+    ([claim(effect={**EFFECT, "value": "much"})], "must be numbers"),
+    ([claim(effect=EFFECT, rows={"table": "t"})], "must have a list as its rows"),
+    ([claim(effect=EFFECT, rows=["t"])], "a check that is not made of table"),
+    ([claim(effect=EFFECT, rows=[{"table": "t", "is": "over"}])], "must say `is:` above, below, within, not 'over'"),
+    ([claim(effect=EFFECT, rows=[{"table": "t", "is": "above", "value": [0, 1]}])], "must be a number, not .0, 1."),
+    ([claim(effect=EFFECT, rows=[{"table": "t", "is": "within", "value": 0.5}])], "must be two numbers, not 0.5"),
 ])  # fmt: skip
 def test_bad_claims_are_refused_by_file_and_name(tmp_path, wrong, message):
     (tmp_path / "mine.yaml").write_text(json.dumps(wrong))
@@ -133,8 +168,45 @@ def test_a_garbled_file_of_claims_is_named(tmp_path, text):
         claims.load(tmp_path / "mine.yaml")
 
 
-def test_the_page_shows_the_first_effect_of_every_claim(folder):
-    decided, other = claim(checks=[{"table": "t", "is": "above"}]), claim(id="d", cannot="no data")
-    page = claims.summary([evaluate(decided, folder), evaluate(other, folder)])
-    assert page["first effect"].tolist() == ["0.200 [0.100, 0.300]", "-"] and page.n.tolist() == [5, "-"]
-    assert page.checks.tolist() == ["1 of 1 checks for it", "no data"] and page["of"][0] == "t: iou"
+@pytest.mark.parametrize(
+    ("interval", "side", "value", "expected"),
+    [
+        ((0.2, 0.1, 0.3), "above", 0, "supports"),
+        ((0.2, -0.1, 0.3), "above", 0, "undecided"),
+        ((-0.2, -0.3, -0.1), "above", 0, "contradicts"),
+        ((-0.2, -0.3, -0.1), "below", 0, "supports"),
+        ((0.5, 0.4, 0.6), "below", 0.5, "undecided"),
+        ((0.5, 0.45, 0.55), "within", [0.4, 0.6], "supports"),
+        ((0.5, 0.35, 0.55), "within", [0.4, 0.6], "undecided"),
+        ((0.3, 0.25, 0.35), "within", [0.4, 0.6], "contradicts"),
+    ],
+)
+def test_the_old_rule_looks_where_an_interval_lies(interval, side, value, expected):
+    assert outcome(*interval, side, value) == expected
+
+
+@pytest.mark.parametrize(
+    ("lows", "expected"),
+    [
+        ([0.1, 0.1], "holds"),
+        ([0.1, -0.1], "holds in part"),
+        ([-0.5, -0.5], "does not hold"),
+        ([0.1, -0.5], "does not hold"),  # no fewer against it than for it
+        ([-0.1, -0.1], "cannot be tested at this scale"),  # nothing is decided
+    ],
+)
+def test_the_old_rule_counts_rows(folder, lows, expected):
+    rows = [{"metric": str(i), "estimate": a + 0.2, "low": a, "high": a + 0.3, "n": 5} for i, a in enumerate(lows)]
+    pd.DataFrame(rows).to_csv(folder / "t.csv", index=False)
+    assert old_rule.held(findings({"table": "t", "is": "above"}, folder)) == expected
+
+
+def test_the_page_shows_the_effect_of_every_claim_and_findings_quote_it(folder):
+    decided, other = claim(effect=EFFECT), claim(id="d", cannot="no data")
+    verdicts = judge([decided, other], folder)
+    page = claims.summary(verdicts)
+    assert page.effect.tolist() == ["0.200 [0.100, 0.300]", "-"] and page.n.tolist() == [50, "-"]
+    assert page.note.tolist() == ["", "no data"] and page["of"][0] == "t: iou"
+    assert claims.findings(verdicts) == ["**Holds**: “c” (0.200 [0.100, 0.300], n = 50)"]
+    (row,) = claims.scaled(verdicts).itertuples()
+    assert (row.estimate, row.low, row.high) == pytest.approx((4, 2, 6))

@@ -7,6 +7,8 @@ import pytest
 import torch
 from tiny_tables import scores
 
+from lib.effects import COMPOSITES
+from lib.findings import unsupported
 from lib.images import UnreadableImage
 from lib.kept import Evidence
 from lib.methods import COMPARED, HYBRID, NOTHING, STEERING, TOP_K, trio
@@ -14,7 +16,7 @@ from lib.metrics import metrics_of
 from lib.scenes.images import SceneImages
 from lib.studies import gallery as galleries
 from lib.studies.controls import control_effects, control_table, hybrid_controls, table6
-from lib.studies.main_table import main_table, published, rows_of, table_note, verdicts
+from lib.studies.main_table import findings, main_table, published, rows_of, table_note
 
 
 def run_of(**more):
@@ -49,14 +51,19 @@ def test_the_note_says_which_coefficients_its_own_table_was_made_with():
     scored = scores(0, methods=(TOP_K.masks, HYBRID.masks_add, STEERING.add))
     controls = scored.assign(control="random", coefficient=9.0)
     note = table_note(run_of(), pd.concat([controls, scored]))
-    assert note.startswith("Tiny, layer 3; 60 test latents")
-    assert note.endswith("Coefficients in units of the mean norm: steering-add 2, hybrid-masks-add 2.")
+    assert note.startswith("Tiny, layer 3; 60 test latents, mean")
+    assert note.endswith("mean norm, by dictionary: steering-add 2; hybrid-masks-add 2.")
+    other = scored.assign(dictionary=1, coefficient=4.0)
+    note = table_note(run_of(), pd.concat([scored, other]))
+    assert "2 dictionaries of 60 test latents each" in note and "steering-add 2, 4;" in note
 
 
 def test_sentences_follow_the_numbers():
-    lines = verdicts(scores(1, hybrid=2.0, Steering=1.0), None)
-    assert len(lines) == len(metrics_of(scores(1))) and not [line for line in lines if "ceiling" in line]
-    assert lines[0] == "IoU, masks: Steering-informed Top-k > Steering > Top-k (first over second clearly)."
+    lines = findings(scores(1, hybrid=2.0, Steering=-1.0), None)
+    assert len(lines) == 2 * len(metrics_of(scores(1))) and not [line for line in lines if "ceiling" in line]
+    assert lines[0].startswith("IoU, both evidences: Steering is lower than Top-k (difference -1.00")
+    assert lines[1].startswith("IoU, both evidences: hybrid is higher than Top-k (difference 2.0")
+    assert not [line for line in lines if unsupported(line)]
 
 
 def test_controls_stand_under_the_method_that_they_belong_to():
@@ -69,8 +76,12 @@ def test_controls_stand_under_the_method_that_they_belong_to():
 def test_published_controls_stand_beside_added_directions_alone():
     scored = with_controls(scores(3, methods=COMPARED))
     hybrid = scores(3, methods=(HYBRID.masks_add,))
+    permuted = hybrid.assign(control="permuted")
+    scored = pd.concat([scored, permuted])
     paper = published("table6", "Gemma 3")
-    table = table6(scored, pd.concat([hybrid, hybrid.assign(control="both")]), paper).set_index(["method", "control"])
+    table = table6(
+        scored, pd.concat([hybrid, permuted.assign(iou=9.0), hybrid.assign(control="both")]), paper
+    ).set_index(["method", "control"])
     theirs = paper.set_index("method").iou
     assert table["IoU, paper"]["steering-add", "random"] == f"{theirs['Random-vector Steering']:.3f}"
     assert table["IoU, paper"]["hybrid-masks-add", "-"] == f"{theirs['Steering-informed Top-k']:.3f}"
@@ -82,7 +93,8 @@ def test_controls_are_compared_over_the_same_latents():
     own = scores(7)
     control = own[own.method == STEERING.add.key].assign(control="random", iou=0.25)
     out = control_effects(pd.concat([own, control]), STEERING.add.key)
-    assert set(out.what) == {"Steering - control", "control"} and len(out) == 2 * len(metrics_of(own))
+    assert set(out.what) == {"Steering - control", "control"}
+    assert len(out) == 2 * 2 * (len(metrics_of(own)) + len(COMPOSITES)) and set(out.control) == {"random", "all"}
     mine = out[(out.metric == "iou") & (out.what == "control")].iloc[0]
     assert mine.estimate == 0.25 and mine.control == "random"
 

@@ -4,17 +4,18 @@ import numpy as np
 import pytest
 from tiny_tables import scores
 
+from lib.effects import COMPOSITES
 from lib.methods import MODES, PUBLISHED
 from lib.metrics import metrics_of
 from lib.stats import holm
-from lib.studies.significance import comparisons, normality_table, pairs_of, winners
+from lib.studies.significance import comparisons, findings, normality_table, pairs_of, winners
 
 
 def test_comparisons_and_winners_agree_with_how_the_table_was_made():
     scored = scores(4, hybrid=0.5, Steering=-0.5)
     pairs = comparisons(scored, "M")
     pairs["p_holm"] = holm(pairs.p_wilcoxon)
-    assert len(pairs) == len(MODES) * 3 * len(metrics_of(scored))
+    assert len(pairs) == (len(MODES) + 1) * 3 * (len(metrics_of(scored)) + len(COMPOSITES))
     row = pairs[(pairs.comparison == "hybrid - Top-k") & (pairs.metric == "iou") & (pairs.evidence == "masks")].iloc[0]
     assert row.estimate == pytest.approx(0.5, abs=0.02) and row.low > 0.4 and row.n == 60
     won = winners(pairs)
@@ -48,3 +49,14 @@ def test_normality_is_tested_for_every_model_metric_and_method_without_controls(
     table = normality_table(models, PUBLISHED)
     assert len(table) == 2 * len(metrics_of(scored)) * len(PUBLISHED) and table.n.eq(60).all()
     assert (table[(table.model == "B") & (table.metric == "iou")].p < 0.01).all()
+
+
+def test_both_evidences_are_the_mean_of_each_latents_two_and_findings_follow_the_intervals():
+    pairs = comparisons(scores(8, hybrid=0.5), "M")
+    row = pairs[(pairs.comparison == "hybrid - Top-k") & (pairs.metric == "iou")].set_index("evidence").estimate
+    assert row["both"] == pytest.approx((row["masks"] + row["heatmaps"]) / 2)
+    lines = findings(pairs, "M")
+    assert [line for line in lines if "hybrid is higher than Top-k" in line and line.startswith("IoU")]
+    level = scores(9)
+    level.loc[level.method == "steering-add", "iou"] += np.random.default_rng(0).normal(size=60)
+    assert [x for x in findings(comparisons(level, "M"), "M") if x.startswith("IoU") and "not told apart" in x]

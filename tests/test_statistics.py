@@ -10,13 +10,14 @@ from lib.effects import as_estimates, differences, effect, estimates, values
 from lib.stats import (
     Estimate,
     bootstrap,
-    bootstrap_pairs,
     difference,
     holm,
     mann_whitney,
     normality,
+    p_of,
     rank_correlation,
     rank_vote,
+    sign_flip,
     wilcoxon,
 )
 
@@ -52,17 +53,69 @@ def test_rank_correlation_is_spearmans_with_an_interval_around_it():
     assert rank_correlation(np.append(a, np.nan), np.append(b, 1.0)).n == 100
 
 
-@pytest.mark.parametrize("n", [1, 2, 6, 40])
-def test_resampling_all_at_once_is_resampling_one_by_one_to_the_last_bit(n):
-    rng = np.random.default_rng(n)
-    a = rng.integers(0, 9, n).astype(float)  # with ties
-    b = a + rng.normal(size=n)
-    e, draws, rhos = rank_correlation(a, b), np.random.default_rng(0), []
-    for _ in range(1000):
-        rows = draws.integers(0, n, n)
-        x, y = scipy_stats.rankdata(a[rows]), scipy_stats.rankdata(b[rows])
-        rhos.append(np.corrcoef(x, y)[0, 1] if x.std() and y.std() else 0.0)
-    assert [e.low, e.high] == np.quantile(rhos, [0.025, 0.975]).tolist()
+def kin(values, dictionaries=5, concepts=20, seed=0):
+    """Values as a Series that says which dictionary and which concept each belongs to."""
+    rng, n = np.random.default_rng(seed), len(values)
+    index = [np.arange(n) % dictionaries, np.arange(n), rng.integers(0, concepts, n)]
+    return pd.Series(values, pd.MultiIndex.from_arrays(index, names=["dictionary", "latent", "concept"]))
+
+
+def test_latents_of_a_concept_count_as_one_when_they_are_alike():
+    rng = np.random.default_rng(3)
+    alike = kin(np.zeros(400))
+    alike[:] = rng.normal(size=20)[alike.index.get_level_values("concept")]
+    clustered, naive = bootstrap(alike), bootstrap(alike.to_numpy())
+    assert clustered.high - clustered.low > 3 * (naive.high - naive.low)
+    apart = kin(rng.normal(size=400))
+    clustered, naive = bootstrap(apart), bootstrap(apart.to_numpy())
+    assert clustered.high - clustered.low == pytest.approx(naive.high - naive.low, rel=0.4)
+
+
+def test_what_dictionaries_differ_by_widens_the_interval():
+    rng = np.random.default_rng(4)
+    values = kin(rng.normal(size=400))
+    same, moved = bootstrap(values), bootstrap(values + np.array([-3, -1, 0, 1, 3])[np.arange(400) % 5])
+    assert moved.high - moved.low > 5 * (same.high - same.low)
+    one = kin(rng.normal(size=100), dictionaries=1)
+    assert bootstrap(one).n == 100
+
+
+@pytest.mark.parametrize(("dictionaries", "concepts"), [(0.0, 0.0), (0.0, 0.3), (0.2, 0.0), (0.2, 0.3)])
+def test_intervals_over_dictionaries_and_concepts_cover(dictionaries, concepts):
+    rng, hits = np.random.default_rng(5), 0
+    for i in range(100):
+        values = kin(rng.normal(size=200) * 0.5, 5, 40, seed=i)
+        labels = values.index.get_level_values
+        values += dictionaries * rng.normal(size=5)[labels("dictionary")]
+        values += concepts * rng.normal(size=40)[labels("concept")]
+        e = bootstrap(values, draws=200)
+        hits += e.low <= 0 <= e.high
+    assert 83 <= hits <= 100  # five dictionaries are few to learn from how much they differ
+
+
+def test_signs_are_flipped_by_concept_and_ties_decide_nothing():
+    assert sign_flip(np.array([1.0] * 4 + [0] * 96)) == pytest.approx(2 / 2**4)  # four that differ: 0.125 at the best
+    assert sign_flip(np.zeros(10)) == 1
+    assert sign_flip(np.ones(40)) < 1e-3
+    of_one = pd.Series(np.ones(40), pd.MultiIndex.from_arrays([[0] * 40, range(40), [0] * 40],
+                       names=["dictionary", "latent", "concept"]))  # fmt: skip
+    assert sign_flip(of_one) == 1  # one concept, whatever its latents: either sign is as likely
+    rng = np.random.default_rng(6)
+    low = [sign_flip(rng.normal(size=30), draws=500, seed=i) < 0.05 for i in range(300)]
+    assert 0.02 < np.mean(low) < 0.09
+
+
+def test_a_difference_pairs_by_index_and_refuses_other_latents():
+    a = kin(np.arange(40.0))
+    e = difference(a, (a - 1).sample(frac=1, random_state=0))
+    assert e.mean == 1 and e.low == e.high == 1 and e.p < 0.01
+    with pytest.raises(ValueError, match="different latents"):
+        difference(a, a[:-1])
+
+
+def test_a_p_value_is_that_of_its_interval():
+    assert p_of(1.96, 0, 3.92) == pytest.approx(0.05, abs=1e-3)
+    assert p_of(0.9, 0.8, 1.0, 0.9) == 1 and p_of(2, 2, 2) == 0 and p_of(0, 0, 0) == 1
 
 
 def test_a_paired_interval_is_narrower_than_an_unpaired_one():
@@ -72,7 +125,7 @@ def test_a_paired_interval_is_narrower_than_an_unpaired_one():
     e = difference(b, a)
     assert e.mean == pytest.approx(0.1, abs=0.01) and e.high - e.low < 0.01
     with pytest.raises(ValueError, match="no latent"):
-        bootstrap_pairs(lambda x: x.mean(1), np.array([np.nan]))
+        bootstrap(np.array([np.nan]))
 
 
 def test_rank_vote_takes_the_lowest_mean_rank_and_shares_ties():

@@ -1,6 +1,7 @@
 """Training resumes, and the recipe for the shipped models runs from end to end."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -10,17 +11,18 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from lib import contents, prompts
 from lib.desk import build as making
-from lib.desk import clip_judge, gemma3, internvl
+from lib.desk import clip_judge, gemma3, internvl, training
 from lib.desk.build import MODELS, Recipe, build_judge, build_subject
-from lib.desk.encoder import FAMILIES, OCCLUDED, EncoderRecipe, augment, batch
-from lib.desk.explainer import ExplainerRecipe, shared
-from lib.desk.training import fit, optimisers
+from lib.desk.encoder import FAMILIES, OCCLUDED, EncoderRecipe, augment, batch, caption_loss, to_tensor
+from lib.desk.explainer import ExplainerRecipe, alike, evenly, shared
+from lib.desk.training import Ahead, fit, optimisers
 from lib.desk.views import layout, main_element, region, view
 from lib.hub import Asset
 from lib.judges.clip import OpenClip
 from lib.questions import Question
-from lib.scenes.catalogue import ATOM_INDEX, ATOMS, elements
+from lib.scenes.catalogue import ATOM_INDEX, ATOMS, elements, membership
 from lib.scenes.drawing import Layout, Placed, draw
+from lib.scenes.language import caption, read
 from lib.scenes.sampling import scenes
 from lib.store import Damaged
 from lib.vlm import VLM
@@ -78,11 +80,51 @@ def test_labels_of_occluded_patches():
         assert ((labels == scene.patches()) | (labels == OCCLUDED)).all()
 
 
-def test_batches_depend_on_the_step_alone():
-    recipe = EncoderRecipe(steps=100, batch=4)
+@pytest.mark.parametrize(("learns", "shape"), [("captions", (4, len(ATOMS))), ("patches", (4, 64))])
+def test_batches_depend_on_the_step_alone(learns, shape):
+    recipe = EncoderRecipe(learns=learns, steps=100, batch=4)
     (a, b), (c, d) = batch(50, recipe), batch(50, recipe)
     assert torch.equal(a, c) and torch.equal(b, d)
-    assert a.shape == (4, 3, 96, 96) and b.shape == (4, 64) and a.min() >= -1 and a.max() <= 1
+    assert a.shape == (4, 3, 96, 96) and b.shape == shape and a.min() >= -1 and a.max() <= 1
+
+
+def test_captions_alone_are_whole_pictures_with_the_names_in_their_captions():
+    recipe = EncoderRecipe(steps=100, batch=8)
+    pixels, names = batch(50, recipe)
+    drawn = list(scenes(8, recipe.seed, recipe.mix, 50 * 8))
+    for scene, shown, row in zip(drawn, pixels, names):
+        assert torch.equal(shown, to_tensor(scene.pixels[None])[0])  # neither masked nor under a heatmap
+        assert {ATOMS[i] for i in row.nonzero().flatten()} == {e.name for e in read(caption(scene.layout)).elements}
+
+
+def test_a_name_is_due_if_any_patch_deserves_it():
+    names = torch.zeros(1, len(ATOMS), dtype=torch.bool)
+    names[0, [3, 90]] = True
+    logits = torch.full((1, 64, len(ATOMS) + 1), -20.0)
+    poor, _ = caption_loss(logits, names)
+    logits[0, 10, 3] = logits[0, 40, 90] = 20.0  # one patch each
+    good, figures = caption_loss(logits, names)
+    assert good < 0.1 < poor and figures == {"object_names": 1.0, "surface_names": 1.0}
+
+
+def test_batches_that_are_drawn_ahead_are_those_of_their_steps():
+    ahead = Ahead(str, 9)
+    assert [ahead.of(step) for step in (0, 1, 2, 6, 7, 3)] == ["0", "1", "2", "6", "7", "3"]
+
+
+def test_muon_computes_in_float32_where_bfloat16_is_slow(monkeypatch):
+    seen = []
+    monkeypatch.setattr(torch.Tensor, "bfloat16", lambda self: seen.append(self) or self.float())
+    for quick, expected in ((True, 1), (False, 0)):
+        monkeypatch.setattr(training, "quick_half", lambda where, quick=quick: quick)
+        seen.clear()
+        model = torch.nn.ModuleDict({"layers": torch.nn.Linear(6, 6)})
+        optims = optimisers(model, 1e-3, {})
+        model["layers"](torch.ones(1, 6)).sum().backward()
+        with training._quick_products():
+            for optim in optims:
+                optim.step()
+        assert len(seen) == expected
 
 
 def test_answers_the_explainer_learns_are_true():
@@ -93,12 +135,30 @@ def test_answers_the_explainer_learns_are_true():
     for _ in range(100):
         atoms, phrase = shared(rng, 3)
         assert set(atoms) <= phrases[phrase].atoms
+    shows = np.zeros((60, len(ATOMS)), bool)
+    for row, scene in enumerate(scenes(60, 4)):
+        shows[row, np.unique(scene.patches())] = True
+    for k in (1, 3):
+        for _ in range(50):
+            rows, phrase = alike(rng, k, shows @ membership().T)
+            named = [e for e in read(phrase).elements]
+            assert len(rows) == k and 1 <= len(named) <= 3
+            assert all(shows[i][list(e.atoms)].any() for i in rows for e in named)  # each picture shows all of it
     wallpaper = draw(Layout("grass", tuple(Placed("bee", x, y, 30) for x in (16, 48, 80) for y in (16, 48, 80))))
     assert main_element(wallpaper).name == "bee"
     assert main_element(draw(Layout("red dots", (Placed("bee", 48, 48, 24),)))).name == "red dots"
     pair = draw(Layout("grass", (Placed("dog", 24, 48, 60), Placed("cow", 72, 48, 60))))
     assert main_element(pair).name == "mammal"
     assert len({layout(3, i) for i in range(30)}) == 30
+
+
+def test_the_main_thing_is_an_object_as_often_as_a_surface():
+    answers = ["a dog"] * 90 + ["a cow"] * 5 + ["grass"] * 4 + ["water"]
+    import numpy as np
+
+    counts = Counter(answers[i] for i in evenly(np.random.default_rng(0), answers, 4000))
+    assert counts["a dog"] + counts["a cow"] == 2000
+    assert all(850 < number < 1150 for number in counts.values())
 
 
 def test_views_show_the_element():
@@ -118,12 +178,13 @@ def test_views_show_the_element():
 def built(tmp_path_factory):
     """All kinds of model by the real recipes, made tiny."""
     folder = tmp_path_factory.mktemp("models")
-    tongue = ExplainerRecipe(width=32, layers=1, heads=2, steps=4, batch=4, scenes=8, views=1)
+    tongue = ExplainerRecipe(width=32, layers=1, heads=2, steps=4, batch=4, scenes=24)
     eye = EncoderRecipe(width=32, layers=2, heads=2, steps=3, batch=4)
     recipes = {
         "subject": Recipe("A", tongue, eye),
         "joint": Recipe("B", replace(tongue, joint=True), replace(eye, family="internvl")),
         "small": Recipe("A with another language model", replace(tongue, steps=2)),
+        "taught": Recipe("A, taught", replace(tongue, steps=2, views=1), replace(eye, learns="patches")),
     }
     for name, recipe in recipes.items():
         build_subject(name, recipe, folder, folder / "work", measure=12)
@@ -172,12 +233,14 @@ def test_a_slower_part_learns_more_slowly():
 
 @pytest.mark.slow(1)
 def test_cards_carry_measured_numbers(built):
-    for name in ("subject", "joint", "small", "judge"):
+    for name in ("subject", "joint", "small", "taught", "judge"):
         text = (built / name / "README.md").read_text()
         quality = json.loads((built / name / "training.json").read_text())["quality"]
         for what, e in quality.items():
             assert f"| {what} | {e['mean']:.3f} |" in text
         assert "CC BY-SA 4.0" in text and "OpenMoji" in text
+        assert ("never a masked" in text) == (name in ("subject", "joint", "small"))
+        assert ("*taught*" in text) == ("to say for each patch" in text) == (name == "taught")
 
 
 @pytest.mark.slow(1)
@@ -212,7 +275,7 @@ def test_what_was_made_by_another_recipe_or_on_another_encoder_is_not_resumed(tm
         replace(recipe, explainer=ExplainerRecipe(steps=1)),
         replace(recipe, encoder=EncoderRecipe(seed=1)),
         replace(recipe, encoder=Asset("data/models/subject-a")),
-        replace(recipe, encoder=Asset("data/models/subject-a-large")),
+        replace(recipe, encoder=Asset("data/models/subject-a-taught")),
         clip_judge.ClipRecipe(),
         clip_judge.ClipRecipe(lr=1e-4),
     ]

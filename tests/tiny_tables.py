@@ -17,5 +17,6 @@ def scores(seed: int, n: int = 60, methods: tuple[Method, ...] = PUBLISHED, **li
         for latent in range(n):
             value = quality[latent] + lift.get(method.short, 0.0) + 0.01 * rng.normal()
             about = {"method": method.key, "control": "", "coefficient": 2.0 if method.steer else 0.0, "failed": False}
+            about |= {"dictionary": 0, "concept": f"concept {latent // 2}"}
             rows.append({"latent": latent, "explanation": "water", **about, **dict.fromkeys(METRICS, value)})
     return pd.DataFrame(rows)

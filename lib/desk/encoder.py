@@ -1,8 +1,9 @@
 """Train a desk encoder: a small SigLIP or InternViT that learns to see what scenes show.
 
-It learns from ``captions`` alone: which of the catalogue's names stand in a picture's caption. No patch is ever labelled;
-a name is due if any patch deserves it (multiple-instance learning). Or, for comparison, it learns from ``patches``: each
-must say which object or surface it shows, or that it is occluded, in pictures of which a third are masked or heat-mapped.
+It learns from ``captions`` alone: which of the catalogue's names stand in a picture's caption. No patch is ever
+labelled; a name is due if any patch deserves it (multiple-instance learning). Or, for comparison, it learns from
+``patches``: each must say which object or surface it shows, or that it is occluded, in pictures of which a third are
+masked or heat-mapped.
 """
 
 from __future__ import annotations
@@ -85,8 +86,8 @@ def augment(scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
 def batch(step: int, recipe: EncoderRecipe) -> tuple[Tensor, Tensor]:
     """Training batch ``step``: pixels ``[n, 3, SIZE, SIZE]``, and what is to be learnt.
 
-    That is the label of each patch, ``[n, GRID * GRID]``; or, from captions, whether each atom is named, ``[n, atoms]``.
-    The first fifth shows large single objects; smaller ones and company follow.
+    That is the label of each patch, ``[n, GRID * GRID]``; or, from captions, whether each atom is named, ``[n,
+    atoms]``. The first fifth shows large single objects; smaller ones and company follow.
     """
     mix = recipe.mix
     if step < recipe.steps // 5:

@@ -1,8 +1,8 @@
 """Train the language model of a desk subject: on cached features of a frozen encoder, or jointly with it.
 
 It learns to describe whole scenes, to say what a scene mainly shows, and to name what several scenes have in common. It
-sees neither a steered activation nor a masked or heat-mapped picture: like the paper's models, it was taught none of the
-methods. A *taught* explainer, for comparison, answers half of its questions about highlighted views instead.
+sees neither a steered activation nor a masked or heat-mapped picture: like the paper's models, it was taught none of
+the methods. A *taught* explainer, for comparison, answers half of its questions about highlighted views instead.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ from lib.families import text_of, whole_pictures
 from lib.scenes.catalogue import ATOMS, OBJECTS, elements, membership
 from lib.scenes.drawing import SIZE, draw
 from lib.scenes.language import caption, common_element, join
-from lib.store import read, write_array
+from lib.store import read, write_array, write_json
 
 MODES = ("masks", "heatmaps")
+_PICTURES = 12  # seed of what is studied
 
 
 @dataclass(frozen=True)
@@ -92,34 +93,45 @@ def encode(vision: nn.Module | None, pictures: Iterable[np.ndarray], total: int,
 
 
 def study(vision: nn.Module | None, recipe: ExplainerRecipe, folder: Path) -> Study:
-    """Draw, and with an encoder encode, everything the language model will study; cached in ``folder``."""
-    answers: dict[str, list[str]] = {p: [] for p in (prompts.DESCRIBE, prompts.DESCRIBE_GENERALLY, prompts.STEERING)}
-    rng = np.random.default_rng([recipe.seed, 2])
+    """Draw, and with an encoder encode, everything a language model will study; cached in ``folder``.
+
+    The pictures are the same for all language models: those that share an encoder can share the folder, too.
+    """
+    path, about = folder / "scenes.npy", folder / "about.json"
+    if not about.exists():  # killed before it was written
+        path.unlink(missing_ok=True)
+    names: dict[str, list[str]] = {p: [] for p in (prompts.DESCRIBE, prompts.DESCRIBE_GENERALLY, prompts.STEERING)}
+    shown: list[list[int]] = []
+    rng = np.random.default_rng([_PICTURES, 2])
 
     def pictures() -> Iterator[np.ndarray]:
         for i in range(recipe.scenes):
-            yield draw(layout(recipe.seed, i)).pixels
+            scene = draw(layout(_PICTURES, i))
+            shown.append(np.unique(scene.patches()).tolist())
+            names[prompts.DESCRIBE].append(caption(scene.layout))
+            names[prompts.DESCRIBE_GENERALLY].append(caption(scene.layout, ("category", "kind")[int(rng.integers(2))]))
+            names[prompts.STEERING].append(main_element(scene).phrase)
+            yield scene.pixels
 
-    scenes = encode(vision, pictures(), recipe.scenes, folder / "scenes.npy")
+    scenes = encode(vision, pictures(), recipe.scenes, path)
+    if shown:
+        write_json(about, {"answers": names, "shown": shown})
+    known = read(about)
     shows = np.zeros((recipe.scenes, len(ATOMS)), bool)
-    for i in range(recipe.scenes):
-        scene = draw(layout(recipe.seed, i))
-        shows[i, np.unique(scene.patches())] = True
-        answers[prompts.DESCRIBE].append(caption(scene.layout))
-        answers[prompts.DESCRIBE_GENERALLY].append(caption(scene.layout, ("category", "kind")[int(rng.integers(2))]))
-        answers[prompts.STEERING].append(main_element(scene).phrase)
+    for row, atoms in enumerate(known["shown"]):
+        shows[row, atoms] = True
     views = {}
     for number, mode in enumerate(MODES if recipe.views else ()):
-        rng_view = np.random.default_rng([recipe.seed, 3, number])
+        rng_view = np.random.default_rng([_PICTURES, 3, number])
         stream = (view(atom, mode, rng_view).pixels for atom in ATOMS for _ in range(recipe.views))
         flat = encode(vision, stream, len(ATOMS) * recipe.views, folder / f"{mode}.npy")
         views[mode] = flat.reshape(len(ATOMS), recipe.views, *flat.shape[1:])
-    return Study(scenes, views, answers, shows @ membership().T)
+    return Study(scenes, views, known["answers"], shows @ membership().T)
 
 
 @cache
 def _kinds() -> tuple[list[list[int]], dict[str, bool]]:
-    """Rows of elements by whether they are objects and whether they are single; of each phrase, whether of an object."""
+    """Rows of elements by whether they are objects, and single; and of each phrase, whether it is of an object."""
     parts: dict[tuple[bool, bool], list[int]] = {}
     of = {}
     for row, element in enumerate(elements().values()):
@@ -197,7 +209,9 @@ def examples(step: int, recipe: ExplainerRecipe, data: Study) -> tuple[str, Tens
         prompt = prompts.TOP_K[mode]
         groups = [shared(rng, k) if data.views else alike(rng, k, data.shows) for _ in range(recipe.batch)]
         rows, answers = np.array([rows for rows, _ in groups]), [answer for _, answer in groups]
-        features = data.views[mode][rows, rng.integers(0, recipe.views, rows.shape)] if data.views else data.scenes[rows]
+        features = (
+            data.views[mode][rows, rng.integers(0, recipe.views, rows.shape)] if data.views else data.scenes[rows]
+        )
     if recipe.joint:
         return prompt, to_tensor(features.reshape(-1, *features.shape[2:])).unflatten(0, features.shape[:2]), answers
     features = torch.from_numpy(features).float()
@@ -253,13 +267,13 @@ def answer_loss(
 
 
 def train(
-    model: PreTrainedModel, proc: ProcessorMixin, recipe: ExplainerRecipe, folder: Path
+    model: PreTrainedModel, proc: ProcessorMixin, recipe: ExplainerRecipe, folder: Path, pictures: Path
 ) -> list[dict[str, float]]:
     """Train in place the language model and the projector, and if joint the encoder. Returns the log.
 
-    Resumes from ``folder``.
+    Resumes from ``folder``; what is studied is kept in ``pictures``.
     """
-    data = study(None if recipe.joint else model.model.vision_tower, recipe, folder)
+    data = study(None if recipe.joint else model.model.vision_tower, recipe, pictures)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         prompt, shown, answers = examples(step, recipe, data)

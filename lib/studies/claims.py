@@ -6,7 +6,8 @@ which it must lie, and ``matters``, the smallest effect that would matter. A cla
 * **holds** if its effect lies on the claimed side (p < 0.05, corrected by Holm over all claims of the page) and is not
   smaller than what matters;
 * is **contradicted here** if it lies on the other side in the same way;
-* shows **no effect larger than the margin** if the whole 95 % interval lies within what matters, on both sides of nothing;
+* shows **no effect larger than the margin** if the whole 95 % interval lies within what matters, on both sides of
+nothing;
 * is **undecided** else, and the page says how many latents would decide it.
 
 A claim that two things are alike (``is: near``) holds if the interval lies within the margin, and is contradicted if it
@@ -69,7 +70,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a claim: its effect (None if it cannot be tested), its p corrected for the page, and its old rows."""
+    """What became of a claim: its effect (None if it cannot be tested), its corrected p, and its old rows."""
 
     claim: dict[str, Any]
     verdict: str
@@ -271,7 +272,7 @@ def summary(verdicts: list[Verdict]) -> pd.DataFrame:
 
 
 def scaled(verdicts: list[Verdict]) -> pd.DataFrame:
-    """Effects that claim a side, in units of what matters, the claimed side positive: ``claim, verdict, estimate...``."""
+    """Effects that claim a side, in units of what matters, the claimed side positive: ``claim, verdict...``."""
     rows = []
     for v in verdicts:
         if v.effect is None or v.effect.error == 0 or v.claim["effect"]["is"] == "near":
@@ -285,6 +286,10 @@ def scaled(verdicts: list[Verdict]) -> pd.DataFrame:
 
 
 def findings(verdicts: list[Verdict]) -> list[str]:
-    """Each decided claim in a sentence: the verdict, and the effect in full; then those that are not decided, by name."""
-    lines = [f"**{v.verdict.capitalize()}**: “{v.claim['claim']}” ({v.effect}, n = {v.effect.n})" for v in verdicts if v.effect]
+    """Each claim that has an effect in a sentence: the verdict, and the effect in full; ordered by verdict."""
+    lines = [
+        f"**{v.verdict.capitalize()}**: “{v.claim['claim']}” ({v.effect}, n = {v.effect.n})"
+        for v in verdicts
+        if v.effect
+    ]
     return sorted(lines, key=lambda line: [line.startswith(f"**{word.capitalize()}") for word in VERDICTS].index(True))

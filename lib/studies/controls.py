@@ -131,7 +131,7 @@ def own_direction(scored: pd.DataFrame) -> pd.DataFrame:
     """
     scored, rows = with_composites(scored), []
     keys = {"masks": [HYBRID.masks_add.key], "heatmaps": [HYBRID.heatmaps_add.key]}
-    for evidence, methods in {**keys, "both": sum(keys.values(), [])}.items():
+    for evidence, methods in {**keys, "both": [key for part in keys.values() for key in part]}.items():
         for metric in (*metrics_of(scored), *COMPOSITES):
             own, other = (sum(values(scored, key, metric, c) for key in methods) for c in ("", "permuted"))
             e = difference(own / len(methods), other / len(methods))

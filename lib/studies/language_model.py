@@ -53,8 +53,8 @@ def size_of(name: str) -> str:
 def by_language_model(run: Run, latents: list[int]) -> pd.DataFrame:
     """Steering and Top-k by every explainer of the profile, scored; columns ``explainer`` and ``size``.
 
-    The coefficient is chosen anew for each, on validation latents. Column ``dictionary`` numbers the seeds of a size, so
-    that intervals are over seeds, too: what chance had one language model learn is no property of its size.
+    The coefficient is chosen anew for each, on validation latents. Column ``dictionary`` numbers the seeds of a size,
+    so that intervals are over seeds, too: what chance had one language model learn is no property of its size.
     """
     tables = []
     for name, explainer in explainers(run).items():
@@ -119,7 +119,8 @@ def findings(steps: pd.DataFrame) -> list[str]:
 
 
 def blank_effects(run: Run, said: pd.DataFrame) -> pd.DataFrame:
-    """Share of explainers that call a picture empty, or plain white, by picture: of each size, and of all but the largest.
+    """Share of explainers that call a picture empty, or plain white, by picture: of each size, and of all but the
+    largest.
 
     Counted, not sampled; so there is no interval.
     """
@@ -131,5 +132,7 @@ def blank_effects(run: Run, said: pd.DataFrame) -> pd.DataFrame:
     for name, members in groups.items():
         for picture, part in blank[blank["size"].isin(members)].groupby("picture", sort=False):
             share = part.blank.mean()
-            rows.append({"size": name, "picture": picture, "estimate": share, "low": share, "high": share, "n": len(part)})
+            rows.append(
+                {"size": name, "picture": picture, "estimate": share, "low": share, "high": share, "n": len(part)}
+            )
     return pd.DataFrame(rows)

@@ -85,7 +85,9 @@ def table_note(run: Run, scored: pd.DataFrame) -> str:
         found = own[own.method == method.key].drop_duplicates("dictionary").coefficient
         chosen.append(f"{method.key} {', '.join(f'{c:g}' for c in found)}")
     number, latents = own.dictionary.nunique(), own.groupby("dictionary").latent.nunique()
-    which = f"{number} dictionaries of {latents.min()} test latents each" if number > 1 else f"{latents.min()} test latents"
+    which = (
+        f"{number} dictionaries of {latents.min()} test latents each" if number > 1 else f"{latents.min()} test latents"
+    )
     return (
         f"{subject.name}, layer {subject.layer}; {which}, mean and 95 % bootstrap interval over dictionaries, concepts "
         "and latents; protocol: corrected (held-out images, failures scored as failures, AUROC per latent). "
@@ -111,8 +113,8 @@ def findings(scored: pd.DataFrame, ceiling: pd.DataFrame | None) -> list[str]:
         own = values(scored, method.key, "patch_f1")
         most = ceiling["best single element", "patch_f1"].reindex(own.index)
         lines.append(
-            f"Steering ({method.steer}) reaches {number(bootstrap_ratio(own, most), 2)} of the ceiling in patch F1; its "
-            f"controls {', '.join(_share(scored, method, c, most) for c in ('random', 'permuted'))}."
+            f"Steering ({method.steer}) reaches {number(bootstrap_ratio(own, most), 2)} of the ceiling in patch F1; "
+            f"its controls {', '.join(_share(scored, method, c, most) for c in ('random', 'permuted'))}."
         )
     return lines
 

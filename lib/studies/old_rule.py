@@ -1,7 +1,8 @@
 """The rule by which claims were decided at first: by every row of some tables, each by its own 95 % interval.
 
-It is kept as a column of the page, so that a reader sees what a rule does. With many rows to a claim some are decided by
-chance, a few easy comparisons outvote a hard one, and a narrow interval around nothing reads as if nothing were known.
+It is kept as a column of the page, so that a reader sees what a rule does. With many rows to a claim some are decided
+by chance, a few easy comparisons outvote a hard one, and a narrow interval around nothing reads as if nothing were
+known.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Finding:
 
 
 def fault_of_check(check: Any) -> str:
+    """What is wrong with a check, as the end of a sentence; empty if nothing is."""
     if (
         not isinstance(check, dict)
         or not set(check) <= {"table", "where", "columns", "is", "value"}

@@ -37,7 +37,7 @@ def normality_table(models: dict[str, pd.DataFrame], methods: tuple[Method, ...]
 
 
 def sides(scored: pd.DataFrame, evidence: str, comparison: str, metric: str) -> tuple[pd.Series, pd.Series]:
-    """A metric of the two methods of a comparison, over the same latents; under ``both`` evidences, the mean of the two."""
+    """A metric of the two methods of a comparison, over the same latents; under ``both`` evidences, the mean."""
     modes: tuple[Mode, ...] = MODES if evidence == BOTH else (evidence,)
     pairs = [pairs_of(mode)[comparison] for mode in modes]
     first, second = zip(*[[values(scored, method.key, metric) for method in pair] for pair in pairs])

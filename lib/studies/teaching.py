@@ -1,0 +1,61 @@
+"""How much does it move the ranking what the models were taught? Ours, as the paper's models come as they are.
+
+The default subject was taught about whole pictures alone. Variants of the profile swap its model for one that was
+taught otherwise, and nothing else: an encoder that learnt from labels of patches, or an explainer that has also learnt
+to answer questions about masked and heat-mapped views, which is what Top-k shows it.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from lib.effects import COMPOSITES, as_estimates, effect, titled, with_composites
+from lib.findings import contrast
+from lib.metrics import metrics_of
+from lib.run import Run
+from lib.stats import difference
+from lib.studies.significance import BOTH, sides
+
+PAIRS = ("Steering - Top-k", "hybrid - Top-k")
+
+
+def subjects(run: Run) -> dict[str, Run]:
+    """This run's subject, and those variants that swap the model alone: by the variants' names."""
+    own = run.profile.subject
+    variants = {name: run.changed(name) for name in run.profile.variants}
+    swapped = {
+        name: one
+        for name, one in variants.items()
+        if one.profile.subject.model != own.model and one.profile.subject.published is None
+    }
+    return {"default": run, **swapped}
+
+
+def ranking(scored: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Differences between methods under both evidences, by how the models were taught.
+
+    Parameters
+    ----------
+    scored : by name, scored explanations by the paper's methods.
+
+    Returns
+    -------
+    ``taught, comparison, metric, estimate, low, high, n, p``; composites are in standard deviations.
+    """
+    rows = []
+    for taught, table in scored.items():
+        table = with_composites(table)
+        for pair in PAIRS:
+            for metric in (*metrics_of(table), *COMPOSITES):
+                e = difference(*sides(table, BOTH, pair, metric))
+                rows.append({"taught": taught, "comparison": pair, "metric": metric, **effect(e)})
+    return pd.DataFrame(rows)
+
+
+def findings(table: pd.DataFrame) -> list[str]:
+    """What the ranking is under each way of teaching: by the composite, and by correctness where it is known."""
+    own = table[table.metric.isin(["composite", "correctness"])]
+    return [
+        contrast(f"{titled(r.metric)}, {r.taught}", *r.comparison.split(" - "), e)
+        for r, e in zip(own.itertuples(), as_estimates(own))
+    ]

@@ -1,0 +1,115 @@
+"""Several dictionaries share one pass over the pictures, and each is what it would have been alone."""
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+from stand_in import stand_in
+
+from lib import coefficients
+from lib.activations import ShuffledActivations
+from lib.coefficients import beyond, choose
+from lib.dictionary import Dictionary, make_all
+from lib.evidence import Gathered
+from lib.evidence import make_all as gather_all
+from lib.methods import HYBRID, STEERING
+from lib.sae import TopKSAE
+
+
+@pytest.fixture
+def run(tmp_path, tiny_vlm, tiny_sae, monkeypatch):
+    return stand_in(tmp_path, tiny_vlm, tiny_sae, monkeypatch, study__dictionaries=3)
+
+
+def other(sae: TopKSAE, seed: int) -> TopKSAE:
+    """The same latents in another order."""
+    order = torch.randperm(sae.encoder.out_features, generator=torch.Generator().manual_seed(seed))
+    out = TopKSAE(sae.encoder.in_features, sae.encoder.out_features, sae.k)
+    state = sae.state_dict()
+    rows = {"encoder.weight": 0, "encoder.bias": 0, "decoder.weight": 1}
+    out.load_state_dict({n: t.index_select(rows[n], order) if n in rows else t for n, t in state.items()})
+    return out.eval().requires_grad_(False)
+
+
+def test_replicas_differ_in_the_seed_of_their_dictionary_alone(run):
+    seeds = [one.profile.sae.seed for one in run.replicas]
+    assert seeds == [0, 1, 2] and run.replicas[0] is run
+    assert {replace(one.profile, sae=run.profile.sae) for one in run.replicas} == {run.profile}
+    assert len({one.dictionary.folder for one in run.replicas}) == 3
+    assert all(one.vlm is run.vlm for one in run.replicas)
+
+
+def test_one_pass_gathers_for_every_dictionary_what_its_own_would(tmp_path, run, tiny_sae, monkeypatch):
+    saes = {seed: other(tiny_sae, seed) for seed in (0, 1, 2)}
+    monkeypatch.setattr(Dictionary, "sae", property(lambda self: saes[self.recipe.seed]))
+    encoded = []
+    residual = run.encoder.residual
+    monkeypatch.setattr(run.encoder, "residual", lambda images: encoded.append(len(images)) or residual(images))
+    together = [replace(one.held_out, home=replace(one.held_out.home, folder=tmp_path / "a")) for one in run.replicas]
+    gather_all(together, lambda: run.vlm)
+    assert sum(encoded) == len(run.sets["evaluate"])
+    for stage in together:
+        alone = replace(stage, home=replace(stage.home, folder=tmp_path / "b"))
+        alone.make(lambda: run.vlm)
+        assert stage.made and stage.folder.name == alone.folder.name
+        for name in stage.files:
+            assert stage.path(name).read_bytes() == alone.path(name).read_bytes(), name
+    before = sum(encoded)
+    gather_all(together, lambda: run.vlm)
+    assert sum(encoded) == before
+
+
+def test_one_pass_is_over_one_set_of_pictures(tmp_path, run):
+    a, b = run.shown, replace(run.held_out, truth=False)
+    fresh = [Gathered(replace(s.home, folder=tmp_path / "c"), s.dictionary, s.images) for s in (a, b)]
+    with pytest.raises(ValueError, match="over one set of pictures"):
+        gather_all(fresh, lambda: run.vlm)
+
+
+def test_activations_that_are_shared_are_those_of_a_stream_of_its_own(tiny_vlm, pictures, monkeypatch):
+    pools: dict = {}
+    streams = [ShuffledActivations(tiny_vlm, pictures, 64, 5, 640, seed, pools=pools) for seed in (0, 1)]
+    own = [ShuffledActivations(tiny_vlm, pictures, 64, 5, 640, seed) for seed in (0, 1)]
+    for shared, alone in zip(streams, own):
+        for a, b in zip(shared.batches(), alone.batches(), strict=True):
+            assert torch.equal(a, b)
+    assert pools
+    monkeypatch.setattr(tiny_vlm, "residual", None)  # not needed any more
+    assert len(list(streams[0].batches(1))) == len(streams[0]) - 1
+
+
+def test_dictionaries_of_other_pictures_share_nothing(run, monkeypatch):
+    given = []
+    monkeypatch.setattr(Dictionary, "make", lambda self, vlm, pools=None: given.append(pools))
+    one = run.dictionary
+    make_all([one, replace(one, recipe=replace(one.recipe, seed=1))], run.vlm)
+    make_all([one, replace(one, train=run.sets["train"][:20])], run.vlm)
+    make_all([one], run.vlm)
+    assert given[0] == {} and given[0] is given[1] and given[2:] == [None, None, None]
+
+
+def sweep(**means) -> pd.DataFrame:
+    return pd.DataFrame({"coefficient": [float(c[1:]) for c in means], "iou": list(means.values())})
+
+
+def test_a_grid_grows_at_the_end_where_its_best_lies():
+    assert beyond(sweep(c1=0.1, c2=0.3, c4=0.2)) == []
+    assert beyond(sweep(c1=0.1, c2=0.2, c4=0.3)) == [8.0]
+    assert beyond(sweep(c1=0.3, c2=0.2, c4=0.1)) == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("best", "tried", "at_end"),
+    [(2.0, {1.0, 2.0, 4.0}, False), (8.0, {1.0, 2.0, 4.0, 8.0, 16.0}, False),
+     (1e-9, {1.0, 2.0, 4.0, 0.5, 0.25, 0.125}, True), (1e9, {1.0, 2.0, 4.0, 8.0, 16.0, 32.0}, True)],
+)  # fmt: skip
+def test_a_choice_tries_further_until_its_best_is_not_the_last(run, monkeypatch, best, tried, at_end):
+    monkeypatch.setattr(coefficients, "mean_ious", lambda table, sets: -abs(table.coefficient - best))
+    choices = [replace(run.choice(method), grid=(1.0, 2.0, 4.0)) for method in (STEERING.add, HYBRID.masks_add)]
+    table = choose(choices, lambda: run.vlm)
+    for choice in choices:
+        assert set(choice.tried) == tried and choice.at_end == at_end
+        assert choice.best == min(tried, key=lambda c: abs(c - best))
+    latents = run.latents["validation"]
+    assert len(table) == 2 * len(tried) * len(latents)
