@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 import torch
 
-from lib.effects import as_estimates
 from lib.findings import unsupported
 from lib.methods import HYBRID, PUBLISHED, STEERING, TOP_K, trio
 from lib.paper import csv_of
@@ -110,9 +109,9 @@ def test_an_object_is_context_if_it_stood_in_a_picture_and_an_error_if_not(text,
 
 
 def test_latents_of_several_dictionaries_are_judged_by_their_own_truth_and_pictures():
-    images = SceneImages(3, 0, 40)
-    (dog,) = (i for i in range(40) if "dog" in images.scene(i).layout.object_names) or [0]
-    other = next(i for i in range(40) if not {"dog"} & set(images.scene(i).layout.object_names))
+    images = SceneImages(3, 0, 500)
+    has_dog = ["dog" in layout_of(images, i).object_names for i in range(500)]
+    dog, other = has_dog.index(True), has_dog.index(False)
     background, not_ = {"water": 1.0}, {"shark": 1.0}
     runs = [replica(0, truth_of(background, not_), images, [[dog], [dog]])]
     runs += [replica(1, truth_of(background, background), images, [[other], [other]])]
@@ -157,7 +156,7 @@ def test_shares_of_outcomes_add_up_and_random_directions_stand_beside_them():
     assert shown.error.iloc[-1].startswith("0.600") and shown.context.iloc[1].startswith("0.500")
 
 
-@pytest.mark.parametrize(("top_k", "steering", "sign"), [(0.6, 0.0, 1), (0.0, 0.6, -1), (0.3, 0.3, 0)])
+@pytest.mark.parametrize(("top_k", "steering", "sign"), [(0.6, 0.0, 1), (0.0, 0.6, -1), (0.4, 0.3, 0)])
 def test_effects_compare_over_the_same_latents_and_words_follow_them(top_k, steering, sign):
     said = outcomes({TOP_K.masks: (top_k, 0), TOP_K.heatmaps: (top_k / 2, 0), STEERING.add: (steering, 0.1)})
     effects = bias_truth_effects(said, "Gemma 3")
@@ -172,9 +171,7 @@ def test_effects_compare_over_the_same_latents_and_words_follow_them(top_k, stee
     base = pd.DataFrame({"what": [f"random directions: {x}" for x in ("object", "place")]})
     lines = findings(effects, base.assign(estimate=0.6, low=0.5, high=0.7, n=40))
     word = {1: "higher", -1: "lower", 0: "not told apart"}[sign]
-    (against,) = effects[(effects.what == "context: Top-k - Steering") & (effects.evidence == "both")].index
-    if sign or as_estimates(effects.loc[[against]])[0].low <= 0:
-        assert word in lines[0]
+    assert word in lines[0]
     assert not any(map(unsupported, lines)) and "0.600" in lines[-1]
 
 
@@ -231,7 +228,7 @@ def test_the_selection_says_what_it_holds():
     }  # fmt: skip
     lines = selection_findings(table)
     assert len(lines) == 2 and "2 have a strictly larger IoU under Steering, 2 the same text by both" in lines[0]
-    assert lines[0].endswith("2 are true backgrounds.") is True
+    assert lines[0].endswith("2 are true backgrounds.")
     unknown = selection_findings(bias_selection({"b": scored(said, iou)}, {"b": None}))
     assert not any("true backgrounds" in line for line in unknown)
 
@@ -240,9 +237,7 @@ def test_the_selection_says_what_it_holds():
 def case():
     """A run, and what is said of five background latents of which Steering is ahead in this order."""
     images = SceneImages(3, 0, 40)
-    one = next(
-        i for i in range(40) if layout_of(images, i).object_names == ("dog",) or layout_of(images, i).object_names
-    )
+    one = next(i for i in range(40) if layout_of(images, i).object_names)
     there = layout_of(images, one).object_names[0]
     absent = next(n for n in ("dog", "shark", "guitar") if n not in layout_of(images, one).object_names)
     steering, top_k, hybrid = trio("heatmaps")

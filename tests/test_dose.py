@@ -1,4 +1,4 @@
-"""Dose and response: worlds of other co-occurrence, dictionaries fixed and refitted, and the slope of context errors."""
+"""Dose and response: worlds of other co-occurrence, dictionaries fixed and refitted, and the slope between the ends."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,8 +10,20 @@ from lib.evidence import Active
 from lib.findings import unsupported
 from lib.methods import STEERING, TOP_K
 from lib.studies import dose
-from lib.studies.dose import BEYOND, DOSED, TOGETHER, apart, dose_effects, dose_figure, dose_response, dose_table
-from lib.studies.dose import findings, shown_at, together, worlds
+from lib.studies.dose import (
+    BEYOND,
+    DOSED,
+    TOGETHER,
+    apart,
+    dose_effects,
+    dose_figure,
+    dose_response,
+    dose_table,
+    findings,
+    shown_at,
+    together,
+    worlds,
+)
 
 
 @pytest.fixture
