@@ -59,8 +59,8 @@ def judge(explained: pd.DataFrame, pictures: Mapping[int, Pictures]) -> pd.DataF
     category (mammal) stood there if any of its members did. ``error``: it names objects, and none of them stood in any.
     ``no object``: all else, also what cannot be read. ``object`` is ``context`` or ``error``.
 
-    ``elsewhere`` is the share of *other* latents of ``pictures`` whose top images would
-    have made the same text ``context``: how often an object stands there by coincidence. NaN if there are no others.
+    ``elsewhere`` is the share of *other* latents of ``pictures`` whose top images would have made the same text
+    ``context``: how often an object stands there by coincidence. NaN if there are no others.
     """
     own = explained[explained.latent.isin(list(pictures))]
     place = {latent: row for row, latent in enumerate(pictures)}
@@ -71,7 +71,7 @@ def judge(explained: pd.DataFrame, pictures: Mapping[int, Pictures]) -> pd.DataF
     for row, text in enumerate(own.explanation):
         named[row, list(frozenset().union(*named_objects(text)))] = 1
     hits = named @ standing.T > 0  # [rows, latents]
-    context = hits[np.arange(len(own)), [place[latent] for latent in own.latent]]
+    context = hits[np.arange(len(own)), own.latent.map(place).to_numpy(int)]
     anything = named.any(1)
     others = (hits.sum(1) - context) / (len(place) - 1) if len(place) > 1 else np.full(len(own), np.nan)
     flags = {"no object": ~anything, "context": context, "error": anything & ~context, "object": anything}

@@ -7,8 +7,11 @@ from dataclasses import replace
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from lib.effects import as_estimates, column, effect, estimates
 from lib.evidence import Active, Gathered
@@ -156,11 +159,13 @@ def dose_figure(table: pd.DataFrame, usual: float) -> Figure:
     n = {name: sorted(set(part.n)) for name, part in table.groupby("dictionary")}
     counts = {name: " and ".join(map(str, found)) for name, found in n.items()}
     axes[0].set_ylabel("background latents\nexplained by an object")
-    lines = [Line2D([], [], color=colour_of(m.key), ls=_style(m), marker="o", ms=3, label=m.label) for m in DOSED]
-    how = f"(lines: fixed dictionary, n = {counts[FIXED]};\nbands: 95 % intervals)"
-    lines[-1].set_label(f"{TOP_K.heatmaps.label}\n{how}")
+    lines: list[Artist] = [
+        Line2D([], [], color=colour_of(m.key), ls=_style(m), marker="o", ms=3, label=m.label) for m in DOSED
+    ]
+    label = f"lines: fixed dictionary (n = {counts[FIXED]});\nbands and bars: 95 % intervals"
+    lines.append(Patch(facecolor="black", alpha=0.15, label=label))
     if REFITTED in counts:
-        label = f"the same colours, a dictionary\ntrained in each world (n = {counts[REFITTED]})"
+        label = f"diamonds: a dictionary\ntrained in each world (n = {counts[REFITTED]})"
         lines.append(Line2D([], [], color="black", ls="", marker="D", mfc="none", ms=5, label=label))
     lines.append(Line2D([], [], color="#AAAAAA", lw=0.8, label="world of the other notebooks"))
     axes[1].legend(handles=lines, loc="center left", bbox_to_anchor=(1, 0.5))
@@ -171,7 +176,7 @@ def _style(method: Method) -> str:
     return "--" if method == TOP_K.masks else "-"
 
 
-def _responses(axis: plt.Axes, table: pd.DataFrame, method: Method) -> None:
+def _responses(axis: Axes, table: pd.DataFrame, method: Method) -> None:
     """One method's line, and its diamonds with intervals, beside each other where methods would cover each other."""
     fixed, refitted = (table[table.dictionary == name] for name in (FIXED, REFITTED))
     colour, aside = colour_of(method.key), 0.012 * (DOSED.index(method) - 1)
