@@ -49,23 +49,26 @@ class NoisySegmenter:
 
         With ``first_only``, those of the first thing that it names, as in the published protocol.
         """
-        atoms = self.images.scene(image).atoms
-        found = np.zeros(atoms.shape, bool)
-        for name in _named(text)[: 1 if first_only else None]:
-            found |= self._find(name, image, atoms)
+        names = _named(text)[: 1 if first_only else None]
+        found = np.zeros(self.images.scene(image).atoms.shape, bool)
+        for name in names:
+            found |= _found(self, name, image)
         return found
 
-    def _find(self, name: str, image: int, atoms: np.ndarray) -> np.ndarray:
-        """The mask of one element. Each fault has its own draw, so that a rate changes no other fault."""
-        rng = np.random.default_rng([self.seed, zlib.crc32(name.encode()), image])
-        missed, confused, alone, which = rng.random(4)
-        if missed < self.miss:
-            return np.zeros(atoms.shape, bool)
-        wanted = membership()[_rows()[name]]
-        if confused < self.confuse:
-            wanted = _mistaken(name, atoms, which)
-        mask = wanted[atoms]
-        return _largest(mask) if alone < self.single else mask
+
+@lru_cache(maxsize=4096)  # what is said of one latent names the same elements again and again; 40 MB
+def _found(segmenter: NoisySegmenter, name: str, image: int) -> np.ndarray:
+    """The mask of one element: ``[H, W]`` bool. Each fault has its own draw, so that a rate changes no other fault."""
+    atoms = segmenter.images.scene(image).atoms
+    rng = np.random.default_rng([segmenter.seed, zlib.crc32(name.encode()), image])
+    missed, confused, alone, which = rng.random(4)
+    if missed < segmenter.miss:
+        return np.zeros(atoms.shape, bool)
+    wanted = membership()[_rows()[name]]
+    if confused < segmenter.confuse:
+        wanted = _mistaken(name, atoms, which)
+    mask = wanted.take(atoms)
+    return _largest(mask) if alone < segmenter.single else mask
 
 
 @lru_cache(maxsize=50_000)

@@ -66,14 +66,15 @@ def preferences(scored: pd.DataFrame, methods: Sequence[Method], truth: str = TR
     cube = _cube(scored, methods, [*(m for m in names if m != "vote"), truth])
     # Within a latent the vote is the mean rank of its explanations.
     cube["vote"] = sum(cube[m].rank(axis=1) for m in voters())
-    out = pd.DataFrame(0.0, cube[truth].index, [*names, "asked"])
-    for a, b in combinations([m.key for m in methods], 2):
-        right = np.sign((cube[truth][a] - cube[truth][b]).fillna(0))
-        out["asked"] += right != 0
+    index, arrays = cube[truth].index, {name: values.to_numpy() for name, values in cube.items()}  # [latents, methods]
+    out = dict.fromkeys([*names, "asked"], np.zeros(len(index)))
+    for a, b in combinations(range(len(methods)), 2):
+        signs = {m: np.sign(np.nan_to_num(values[:, a] - values[:, b])) for m, values in arrays.items()}
+        out["asked"] = out["asked"] + (signs[truth] != 0)
         for proxy in names:
-            says = np.sign((cube[proxy][a] - cube[proxy][b]).fillna(0))
-            out[proxy] += np.where(right == 0, 0, np.where(says == 0, 0.5, says == right))
-    return out
+            right = np.where(signs[proxy] == 0, 0.5, signs[proxy] == signs[truth])
+            out[proxy] = out[proxy] + np.where(signs[truth] == 0, 0, right)
+    return pd.DataFrame(out, index)
 
 
 def within(scored: pd.DataFrame, methods: Sequence[Method], truth: str = TRUTH) -> pd.DataFrame:
