@@ -50,13 +50,13 @@ def failure_sheet(run: Run, worst: pd.DataFrame, truth: str = TRUTH) -> Figure:
         for panel, kind in zip(line.subfigures(1, len(KINDS)), KINDS):
             item = worst[(worst.proxy == proxy) & (worst.kind == kind)].iloc[0]
             title = f"{METRICS[proxy].title} {kind} ({item[proxy]:.2f}; correctness {item[truth]:.2f})"
-            panel.suptitle(f"{title}, latent {item.latent}", fontsize=7.5, x=0.02, ha="left")
-            panel.supxlabel(
-                shorten(item.explanation, 70, placeholder="...") or "(nothing)", fontsize=7.5, x=0.02, ha="left",
-                color=colour_of(item.method),
-            )  # fmt: skip
+            # The second line is left free for the words, which have a colour of their own.
+            panel.suptitle(f"{title}, latent {item.latent}\n", fontsize=7.5, x=0.02, ha="left")
             axes = panel.subplots(1, k, squeeze=False)[0]
             shown = pictures(run.held_out.top, run.held_out.images, item.latent, k, "masks")
+            words = shorten(item.explanation, 70, placeholder="...") or "(nothing)"
+            look = {"fontsize": 7.5, "color": colour_of(item.method), "in_layout": False}
+            axes[0].text(0, 1.1, words, transform=axes[0].transAxes, **look)
             for place, axis in enumerate(axes):
                 axis.axis("off")
                 if place in shown:
