@@ -35,7 +35,20 @@ from lib.studies.feature_space import (
     multiple,
     remaining,
 )
-from lib.studies.retrieval import CEILING, CONCEPTS, MEASURES, PAIRS, RANDOM, RANKED, SETS, Search, chances, nearest
+from lib.studies.retrieval import (
+    CEILING,
+    CONCEPTS,
+    MEASURES,
+    PAIRS,
+    RANDOM,
+    RANKED,
+    RANKINGS,
+    SETS,
+    WORDS,
+    Search,
+    chances,
+    nearest,
+)
 
 READER = SceneReader()
 STEERED, SHOWN, BOTH = CANDIDATES
@@ -305,7 +318,8 @@ class FakeEmbedder:
 
     def embed(self, texts) -> torch.Tensor:
         of = {query: name for name, words in CONCEPTS.items() for query in words}
-        return torch.tensor([[float(of.get(t) == name or name in t) for name in CONCEPTS] for t in texts])
+        of |= {elements()[name].phrase: name for name in CONCEPTS} | {name: name for name in CONCEPTS}
+        return torch.tensor([[float(of.get(text) == name) for name in CONCEPTS] for text in texts])
 
 
 class TestRetrieval:
@@ -323,9 +337,9 @@ class TestRetrieval:
 
     def test_right_words_find_and_equal_words_find_by_chance(self):
         found = self.found(self.LATENTS)
-        assert len(found) == 2 * 3 * len(CONCEPTS) * (len(RANKED) + 2)
+        assert len(found) == 2 * 3 * len(CONCEPTS) * len(RANKINGS)
         mean = found.groupby("ranking")[list(MEASURES)].mean()
-        assert (mean.loc["Steering"] == 1).all() and (mean.loc[CEILING] == 1).all()
+        assert all((mean.loc[name] == 1).all() for name in ("Steering", WORDS, CEILING))
         rate = 1 / len(CONCEPTS)
         for blind in ("Top-k", "hybrid", "random directions", RANDOM):
             assert mean.loc[blind].tolist() == pytest.approx([rate, rate])
@@ -363,7 +377,7 @@ class TestRetrieval:
         found = self.found(self.LATENTS)
         table = retrieval.retrieval_table(found)
         assert len(table) == len(MEASURES) * (len(CONCEPTS) + 1) and table.Steering.eq(1).all()
-        assert list(table) == ["measure", "concept", *RANKED, RANDOM, CEILING]
+        assert list(table) == ["measure", "concept", *RANKINGS]
         rates = retrieval.retrieval_rates(found).set_index("ranking")
         assert rates.estimate["Steering"] == 1 and rates.estimate["Top-k"] == pytest.approx(1 / len(CONCEPTS))
 

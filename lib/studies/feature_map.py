@@ -86,7 +86,7 @@ def label_places(dots: pd.DataFrame, gap: float = 0.05) -> pd.DataFrame:
     points = dots[["x", "y"]].to_numpy(float)  # [dots, 2]
     low, span = points.min(0), np.ptp(points, 0)
     span[span == 0] = 1
-    points, side = (points - low) / span, np.linspace(-0.1, 1.1, 97)
+    points, side = (points - low) / span, np.linspace(-0.1, 1.1, 73)
     grid = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)  # [places, 2]
     room = np.linalg.norm(grid[:, None] - points, axis=2).min(1) / gap  # [places]; a place is free from 1 on
     rows = []

@@ -38,7 +38,8 @@ RANKED = {  # what is searched: explanations by a method, with its own direction
     "hybrid": (HYBRID.masks_add.key, ""),
     "random directions": (STEERING.add.key, "random"),
 }
-RANDOM, CEILING = "random ranking", "ceiling"
+RANDOM, WORDS, CEILING = "random ranking", "best words", "ceiling"
+RANKINGS = (*RANKED, RANDOM, WORDS, CEILING)
 PAIRS = (("Steering", "random directions"), ("Steering", "Top-k"), ("hybrid", "Top-k"), ("Steering", RANDOM))
 
 
@@ -116,11 +117,13 @@ def retrieval(
     Returns
     -------
     Columns ``dictionary, concept, query, ranking``, and of the latents retrieved the mean ``share`` of activation on
-    the concept, and ``precision``, the share of them that are relevant. Two more rankings are for comparison: a random
-    one, which gives the base rate, and the ceiling, which knows the truth.
+    the concept, and ``precision``, the share of them that are relevant. Three more rankings are for comparison: a
+    random one, which gives the base rate; a search in the names of the elements that fit the latents best, which only
+    the embedder can fail; and the ceiling, which ranks by the truth.
     """
     queries = [query for texts in CONCEPTS.values() for query in texts]
-    texts = list(dict.fromkeys(text for text in scored.explanation if text))
+    phrases = {name: elements()[name].phrase for name in set(scored.concept)}
+    texts = list(dict.fromkeys(text for text in (*scored.explanation, *sorted(phrases.values())) if text))
     vectors = embedder.embed([*texts, *queries])  # each text once: equal texts are equally near
     similar = (vectors[: len(texts)] @ vectors[len(texts) :].T).numpy()  # [texts, queries]
     near = pd.DataFrame(similar, texts, queries)
@@ -133,6 +136,7 @@ def retrieval(
             name: part[(part.method == method) & (part.control == control)].set_index("latent").explanation[latents]
             for name, (method, control) in RANKED.items()
         }
+        said[WORDS] = part.drop_duplicates("latent").set_index("latent").concept[latents].map(phrases)
         for concept, words in CONCEPTS.items():
             share = shares[concept]
             worth = np.stack([share, share >= RELEVANT], 1)  # [latents, measures]
@@ -148,10 +152,9 @@ def retrieval(
 
 def retrieval_table(found: pd.DataFrame) -> pd.DataFrame:
     """Means by concept, over queries and dictionaries, and over all concepts: a column for each ranking."""
-    rankings = [*RANKED, RANDOM, CEILING]
     rows = []
     for measure in MEASURES:
-        wide = found.pivot_table(measure, "concept", "ranking")[rankings]
+        wide = found.pivot_table(measure, "concept", "ranking")[list(RANKINGS)]
         rows += [{"measure": measure, "concept": name, **wide.loc[name]} for name in CONCEPTS]
         rows.append({"measure": measure, "concept": "all", **wide.mean()})
     return pd.DataFrame(rows)
@@ -160,7 +163,7 @@ def retrieval_table(found: pd.DataFrame) -> pd.DataFrame:
 def retrieval_rates(found: pd.DataFrame) -> pd.DataFrame:
     """Mean share over all concepts for every ranking, with its interval: ``ranking, estimate, low, high, n``."""
     cells = found.groupby(["ranking", "dictionary", "concept"]).share.mean()
-    return pd.DataFrame([{"ranking": r, **effect(bootstrap(cells[r]))} for r in (*RANKED, RANDOM, CEILING)])
+    return pd.DataFrame([{"ranking": r, **effect(bootstrap(cells[r]))} for r in RANKINGS])
 
 
 def retrieval_effects(found: pd.DataFrame) -> pd.DataFrame:
