@@ -13,7 +13,7 @@ from lib.judges.sentences import SentenceEmbedder
 from lib.methods import HYBRID, STEERING, TOP_K
 from lib.scenes.catalogue import elements
 from lib.scenes.truth import Truth
-from lib.stats import bootstrap, difference
+from lib.stats import difference
 
 # What is searched for: an element of the catalogue, in words that its names, its phrase and its synonyms do not have.
 CONCEPTS: dict[str, tuple[str, str, str]] = {
@@ -158,12 +158,6 @@ def retrieval_table(found: pd.DataFrame) -> pd.DataFrame:
         rows += [{"measure": measure, "concept": name, **wide.loc[name]} for name in CONCEPTS]
         rows.append({"measure": measure, "concept": "all", **wide.mean()})
     return pd.DataFrame(rows)
-
-
-def retrieval_rates(found: pd.DataFrame) -> pd.DataFrame:
-    """Mean share over all concepts for every ranking, with its interval: ``ranking, estimate, low, high, n``."""
-    cells = found.groupby(["ranking", "dictionary", "concept"]).share.mean()
-    return pd.DataFrame([{"ranking": r, **effect(bootstrap(cells[r]))} for r in RANKINGS])
 
 
 def retrieval_effects(found: pd.DataFrame) -> pd.DataFrame:
