@@ -1,214 +1,208 @@
-"""A map of features by what their explanations mean, and a search in it (section 5.3, Figures 6 and 8)."""
+"""What all explanations say together: the best of three, and the levels that they speak of (section 5.3, Figure 8)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
-import torch
 
-from lib.effects import effect
+from lib.effects import KEYS, as_estimates, column, effect
+from lib.findings import contrast, number
 from lib.judges import Reader
-from lib.judges.sentences import SentenceEmbedder
-from lib.methods import trio
+from lib.methods import HYBRID, STEERING, TOP_K, trio
 from lib.metrics import voters
-from lib.scenes.catalogue import ATOMS
+from lib.paper import csv_of
+from lib.scenes.catalogue import elements
 from lib.scenes.truth import Truth
 from lib.stats import Estimate, bootstrap, difference, rank_vote
 from lib.studies.bias import LEVELS
 
-MIN_IOU, MIN_SYNTHETIC = 0.2, 0.3  # the paper's filter
+MIN_IOU, MIN_SYNTHETIC = 0.2, 0.3  # the paper's filter, in the paper's units
+PASSES, AS_PUBLISHED = "share that passes the filter", "share that passes the filter, as published in our units"
+DECIDED = "share decided without a tie"
 CANDIDATES = trio("masks")  # those whose explanations are compared here
+NOTHING_KNOWN = Estimate(0.0, -1.0, 1.0, 0, 1.0)  # a difference of shares without any latent
 
 
 # -- the best of three -----------------------------------------------------------------------------
 
 
 def best_of(scored: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """The explanation that wins the rank vote of the metrics, for each latent: one row each, in latent order.
+    """The explanation that wins the rank vote of the metrics: one row for each latent of each dictionary, in order.
 
     A tie is decided by lot. Columns ``vote <method>`` hold the chance that each method had;
     ``alone`` says that the winner had no equal.
     """
-    own = scored[scored.control == ""].sort_values("latent", kind="stable")
+    keys = [key for key in KEYS if key in scored]
+    own = scored[scored.control == ""].sort_values(keys, kind="stable")
     rows = [own[own.method == m.key].reset_index(drop=True) for m in CANDIDATES]
     cube = np.stack([part[voters()].to_numpy() for part in rows], 1)  # [latents, methods, metrics]
     vote = rank_vote(np.nan_to_num(cube, nan=-np.inf))  # [latents, methods]
     rng = np.random.default_rng(seed)
-    winner = [rng.choice(len(CANDIDATES), p=chance) for chance in vote]
-    best = pd.DataFrame([rows[w].iloc[i] for i, w in enumerate(winner)]).reset_index(drop=True)
+    winner = np.array([rng.choice(len(CANDIDATES), p=chance) for chance in vote])
+    best = pd.concat(rows).iloc[winner * len(vote) + np.arange(len(vote))].reset_index(drop=True)
     return best.assign(alone=vote.max(1) == 1, **{f"vote {m.key}": vote[:, i] for i, m in enumerate(CANDIDATES)})
 
 
-def interpretable(best: pd.DataFrame) -> pd.DataFrame:
-    """The paper's filter: IoU of at least 0.2 and synthetic activation of at least 0.3."""
-    return best[(best.iou >= MIN_IOU) & (best.synthetic >= MIN_SYNTHETIC)].reset_index(drop=True)
+def multiple(model: str) -> float:
+    """The paper's least synthetic activation, as a multiple of its Top-k's (masks) mean for a model.
+
+    A model that Table 1 has no row of takes that of Gemma 3.
+    """
+    table = csv_of("table1")
+    top_k = table[(table.method == TOP_K.masks.family) & (table.evidence == TOP_K.masks.evidence)]
+    means = top_k.set_index("model").synthetic
+    return MIN_SYNTHETIC / float(means[model if model in means else "Gemma 3"])
 
 
-def best_of_table(best: pd.DataFrame, kept: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def filtered(best: pd.DataFrame, scored: pd.DataFrame, model: str) -> pd.DataFrame:
+    """The paper's filter, as columns of :func:`best_of`'s table: IoU of at least 0.2, and enough synthetic activation.
+
+    ``passes`` asks for the :func:`multiple` of the mean that Top-k (masks) has in the same dictionary, as codes of
+    different dictionaries have different units; ``as_published`` for the paper's 0.3, whatever the unit.
+    """
+    top_k = scored[(scored.method == TOP_K.masks.key) & (scored.control == "")]
+    if "dictionary" in best:
+        least = multiple(model) * best.dictionary.map(top_k.groupby("dictionary").synthetic.mean())
+    else:
+        least = multiple(model) * top_k.synthetic.mean()
+    named = best.iou >= MIN_IOU
+    return best.assign(passes=named & (best.synthetic >= least), as_published=named & (best.synthetic >= MIN_SYNTHETIC))
+
+
+def remaining(best: pd.DataFrame) -> pd.DataFrame:
+    """The latents that pass :func:`filtered`; all of them, if none does."""
+    return (best[best.passes] if best.passes.any() else best).reset_index(drop=True)
+
+
+def best_of_table(best: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """How often each method wins the vote among the latents that remain (ties shared), and the differences.
 
     Parameters
     ----------
-    best, kept : from :func:`best_of` and :func:`interpretable`; if none is kept, the winners among all are counted.
-    """
-    passed = best.latent.isin(kept.latent).to_numpy(float)
-    kept = kept if len(kept) else best
-    won = {m: kept[f"vote {m.key}"].to_numpy(float) for m in CANDIDATES}
-    rows = [
-        {"method": m.family, **effect(bootstrap(share)), "alone": int(kept[kept.method == m.key].alone.sum())}
-        for m, share in won.items()
-    ]
-    steering, top_k, hybrid = CANDIDATES
-    effects = [
-        {"what": f"{a.short} - {b.short}", **effect(difference(won[a], won[b]))}
-        for a, b in ((hybrid, top_k), (hybrid, steering), (steering, top_k))
-    ]
-    effects.append({"what": "share that passes the filter", **effect(bootstrap(passed))})
-    return pd.DataFrame(rows), pd.DataFrame(effects)
-
-
-def level_table(scored: pd.DataFrame, reader: Reader, truth: Truth | None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Share of low-level, place and object explanations per method, in truth where it is known; and differences."""
-    own = scored[(scored.control == "") & scored.method.isin([m.key for m in CANDIDATES])].sort_values("latent")
-    reader.prepare("level", own.explanation)
-    levels = {m.family: own[own.method == m.key].explanation.map(reader.level).to_numpy() for m in CANDIDATES}
-    if truth:
-        best = [truth.best_element(i)[0].phrase for i in sorted(set(own.latent))]
-        levels["truth"] = np.array([reader.level(phrase) for phrase in best])
-    rows = [
-        {"method": name, **{what: str(bootstrap(found == what)) for what in LEVELS}, "n": len(found)}
-        for name, found in levels.items()
-    ]
-    steering, top_k, hybrid = CANDIDATES
-    pairs = {m.short: levels[m.family] for m in (steering, hybrid)} | ({"truth": levels["truth"]} if truth else {})
-    effects = [
-        {"level": what, "what": f"{short} - Top-k", **effect(difference(found == what, levels[top_k.family] == what))}
-        for what in LEVELS
-        for short, found in pairs.items()
-    ]
-    return pd.DataFrame(rows), pd.DataFrame(effects)
-
-
-# -- the map ---------------------------------------------------------------------------------------
-
-
-def project(embeddings: np.ndarray, seed: int = 42) -> np.ndarray:
-    """UMAP to the plane, ``[n, d]`` to ``[n, 2]``, with the paper's settings.
-
-    It starts from principal components: the usual spectral start can fail on small sets, and is then
-    drawn at random, so that two runs differ. Fewer than four points have no neighbourhoods: they keep their first two
-    coordinates.
-    """
-    if len(embeddings) < 4:
-        return embeddings[:, :2]
-    from umap import UMAP  # compiles for seconds; one notebook alone needs it
-
-    settings = {"n_neighbors": min(15, len(embeddings) - 1), "min_dist": 0.1, "metric": "euclidean", "init": "pca"}
-    return UMAP(**settings, random_state=seed, n_jobs=1).fit_transform(embeddings)
-
-
-def clusters(embeddings: np.ndarray, k: int, seed: int = 42) -> np.ndarray:
-    """k-means labels ``[n]``, numbered by size, largest first."""
-    from sklearn.cluster import KMeans  # takes a second, and most notebooks read tables alone
-
-    labels = KMeans(min(k, len(embeddings)), n_init=10, random_state=seed).fit_predict(embeddings)
-    order = np.argsort(-np.bincount(labels), kind="stable")
-    return np.argsort(order)[labels]
-
-
-def feature_map(best: pd.DataFrame, embedder: SentenceEmbedder, reader: Reader, k: int = 12) -> pd.DataFrame:
-    """Every different explanation on the plane: ``explanation, size, cluster, x, y, number``, the commonest first.
-
-    ``size`` is how many latents share the sentence; ``cluster`` the name of one of ``k`` clusters, ``number`` its
-    place by size.
-    """
-    found = best.groupby("explanation").latent.agg(["size", "first"])
-    found = found.sort_values(["size", "first"], ascending=[False, True])
-    sentences = found.index.tolist()
-    vectors = embedder.embed(sentences).numpy()  # [sentences, d]
-    where, number = project(vectors), clusters(vectors, k)  # [sentences, 2], [sentences]
-    inside = [[t for t, c in zip(sentences, number) if c == g] for g in range(number.max() + 1)]
-    names = [reader.cluster_name(texts, [t for t in sentences if t not in texts]) for texts in inside]
-    cluster = [names[g] for g in number]
-    table = found.reset_index().drop(columns="first")
-    return table.assign(cluster=cluster, x=where[:, 0], y=where[:, 1], number=number)
-
-
-# -- the search ------------------------------------------------------------------------------------
-
-
-class Search:
-    """Explanations that can be searched by any text.
-
-    Parameters
-    ----------
-    explained : a table with columns ``latent, method, explanation``; empty explanations are left out.
-    embedder : embeds explanations and queries.
-    """
-
-    def __init__(self, explained: pd.DataFrame, embedder: SentenceEmbedder) -> None:
-        self.table = explained[explained.explanation != ""].reset_index(drop=True)
-        self.embedder = embedder
-        self.embeddings = embedder.embed(self.table.explanation.tolist())  # [explanations, d]
-
-    def __call__(self, query: str, n: int = 10) -> pd.DataFrame:
-        """The ``n`` explanations nearest to ``query``, best first, with their cosine ``similarity``.
-
-        Raises
-        ------
-        ValueError
-            If the query is empty.
-        """
-        if not query.strip():
-            raise ValueError("search for what? The query is empty")
-        similarity = self.embeddings @ self.embedder.embed([query])[0]
-        best = torch.argsort(similarity, descending=True, stable=True)[:n].tolist()
-        return self.table.iloc[best].assign(similarity=similarity[best].tolist()).reset_index(drop=True)
-
-
-def retrieve(
-    explained: pd.DataFrame, embedder: SentenceEmbedder, queries: dict[str, tuple[str, str]], n: int = 3
-) -> pd.DataFrame:
-    """The latents whose explanations by each method come nearest to a text.
-
-    Parameters
-    ----------
-    explained : explanations of several methods; each is searched alone.
-    queries : name -> (text, surface sought).
-    n : latents retrieved.
-    """
-    found = [
-        Search(part, embedder)(text, n).assign(query=name)
-        for name, (text, _) in queries.items()
-        for _, part in explained.groupby("method", sort=False)
-    ]
-    return pd.concat(found, ignore_index=True)[["query", "latent", "method", "explanation", "similarity"]]
-
-
-def retrieval_effects(
-    found: pd.DataFrame, truth: Truth, latents: list[int], queries: dict[str, tuple[str, str]], seed: int
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What the retrieved latents are really active on.
-
-    Parameters
-    ----------
-    found : from :func:`retrieve`.
-    latents : those that were searched.
+    best : from :func:`filtered`; if no latent passes, the winners among all are counted.
 
     Returns
     -------
-    ``found`` with ``share``, that of the latent's activation on the surface sought; and for each method and
-    query the mean share minus that of random latents, with the interval over random draws.
+    Shares by method, with ``alone``: the latents that it wins without a tie. And effects, with ``decided``: the latents
+    whose sole winner is one of the two methods (of a share, all latents).
     """
-    shares = truth.mass / truth.mass.sum(1, keepdim=True).clamp_min(1e-12)  # [latents, atoms]
-    effects, share = [], pd.Series(0.0, found.index)
-    for (name, method), part in found.groupby(["query", "method"], sort=False):
-        surface = shares[:, ATOMS.index(queries[name][1])].numpy()
-        share[part.index] = surface[part.latent.to_numpy()]
-        rng = np.random.default_rng(seed)
-        chance = np.array([surface[rng.choice(latents, len(part), replace=False)].mean() for _ in range(2000)])
-        got = share[part.index].mean()
-        low, high = got - np.quantile(chance, [0.975, 0.025])
-        e = Estimate(float(got - chance.mean()), float(low), float(high), len(part))
-        effects.append({"query": name, "method": method, **effect(e)})
-    return found.assign(share=share), pd.DataFrame(effects)
+    kept = remaining(best)
+    won = {m: column(kept, f"vote {m.key}") for m in CANDIDATES}
+    sole = {m: int((won[m] == 1).sum()) for m in CANDIDATES}
+    rows = [{"method": m.family, **effect(bootstrap(share)), "alone": sole[m]} for m, share in won.items()]
+    steering, top_k, hybrid = CANDIDATES
+    effects = [
+        {"what": f"{a.short} - {b.short}", **effect(difference(won[a], won[b])), "decided": sole[a] + sole[b]}
+        for a, b in ((hybrid, top_k), (hybrid, steering), (steering, top_k))
+    ]
+    shares = {PASSES: (best, "passes"), AS_PUBLISHED: (best, "as_published"), DECIDED: (kept, "alone")}
+    for what, (table, name) in shares.items():
+        e = bootstrap(column(table, name).astype(float))
+        effects.append({"what": what, **effect(e), "decided": e.n})
+    return pd.DataFrame(rows), pd.DataFrame(effects)
+
+
+# -- low-level and high-level ----------------------------------------------------------------------
+
+
+def level_counts(scored: pd.DataFrame, reader: Reader) -> pd.DataFrame:
+    """What explanations are about, right or wrong: shares by method, and of the best element where it is known."""
+    own = scored[(scored.control == "") & scored.method.isin([m.key for m in CANDIDATES])]
+    reader.prepare("level", own.explanation)
+    named = {m.family: column(own[own.method == m.key], "explanation").map(reader.level) for m in CANDIDATES}
+    catalogue = elements()
+    if set(own.concept) <= set(catalogue):
+        truly = own[own.method == TOP_K.masks.key]
+        phrases = truly.concept.map(lambda name: catalogue[name].phrase)
+        named["truth"] = column(truly.assign(phrase=phrases), "phrase").map(reader.level)
+    return pd.DataFrame(
+        [
+            {
+                "method": name,
+                **{what: str(bootstrap((found == what).astype(float))) for what in LEVELS},
+                "n": len(found),
+            }
+            for name, found in named.items()
+        ]
+    )
+
+
+def level_effects(scored: pd.DataFrame, reader: Reader, truths: Mapping[int, Truth]) -> pd.DataFrame:
+    """Who names the level of a latent *rightly*, among the latents that truly have it.
+
+    A latent's level is that of its best element (column ``concept``). It is named rightly if the explanation is of the
+    same level, and at least half as correct as the best sentence that was found for the latent.
+
+    Parameters
+    ----------
+    scored : the main comparison with its controls. Of Top-k and the hybrid both kinds of evidence count, by half.
+    truths : of each dictionary.
+
+    Returns
+    -------
+    ``level, what, estimate, low, high, n, p``; an interval from -1 to 1 where no latent has the level.
+    """
+    own = scored[scored.control.isin(["", "random"])]
+    catalogue, reach = elements(), {}
+    for d, latent in dict.fromkeys(zip(own.dictionary, own.latent)):
+        reach[d, latent] = truths[d].best_sentence(latent)[1]
+    level = own.concept.map(lambda name: reader.level(catalogue[name].phrase))
+    enough = np.array([reach[key] / 2 for key in zip(own.dictionary, own.latent)])
+    right = (own.explanation.map(reader.level) == level) & (own.correctness >= enough) & (own.correctness > 0)
+    own = own.assign(level=level, right=right.astype(float))
+
+    rows = []
+    for what in LEVELS[:3]:
+        part = own[own.level == what]
+
+        def share(*keys: str, control: str = "", part: pd.DataFrame = part) -> pd.Series:
+            found = [part[(part.method == key) & (part.control == control)] for key in keys]
+            return sum(column(table, "right") for table in found) / len(found)
+
+        steering, top_k = share(STEERING.add.key), share(*(m.key for m in TOP_K))
+        pairs = {
+            "Steering - Top-k": (steering, top_k),
+            "hybrid - Top-k": (share(HYBRID.masks_add.key, HYBRID.heatmaps_add.key), top_k),
+            "Steering - random directions": (steering, share(STEERING.add.key, control="random")),
+        }
+        for name, (a, b) in pairs.items():
+            rows.append({"level": what, "what": name, **effect(difference(a, b) if len(part) else NOTHING_KNOWN)})
+    return pd.DataFrame(rows)
+
+
+# -- in words --------------------------------------------------------------------------------------
+
+
+def _row(table: pd.DataFrame, **where: str) -> Estimate:
+    """The one estimate in a table of effects that a description fits."""
+    return as_estimates(table[np.logical_and.reduce([table[name] == value for name, value in where.items()])])[0]
+
+
+def findings(
+    best_of: pd.DataFrame, levels: pd.DataFrame | None = None, retrieval: pd.DataFrame | None = None
+) -> list[str]:
+    """Notebook 14 in sentences, from its tables of effects; the last two are there where the truth is known."""
+    decided = best_of.set_index("what").decided
+    lines = []
+    for a, b in (("hybrid", "Top-k"), ("hybrid", "Steering"), ("Steering", "Top-k")):
+        what = f"{a} - {b}"
+        sentence = contrast("Share of rank votes won", a, b, _row(best_of, what=what))
+        lines.append(f"{sentence} {decided[what]} of these latents have one of the two as sole winner.")
+    scaled, unscaled = (number(_row(best_of, what=what)) for what in (PASSES, AS_PUBLISHED))
+    lines.append(f"The filter, scaled to the unit of each dictionary, lets a share of {scaled} pass.")
+    lines.append(f"With the published number and our units it would be {unscaled}.")
+    if levels is not None:
+        for first, second in (("Steering", "Top-k"), ("Steering", "random directions")):
+            e = _row(levels, level="low-level", what=f"{first} - {second}")
+            lines.append(contrast("Share of truly low-level latents named rightly", first, second, e))
+    if retrieval is not None:
+        wanted = [("depth and perspective", "Steering", "random directions")]
+        wanted += [("all", "Steering", other) for other in ("random directions", "Top-k")] + [
+            ("all", "hybrid", "Top-k")
+        ]
+        for concepts, first, second in wanted:
+            e = _row(retrieval, what=f"{first} - {second}", concepts=concepts, measure="share")
+            lines.append(contrast(f"Search for {concepts}, activation on what was sought", first, second, e))
+    return lines

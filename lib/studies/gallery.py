@@ -69,14 +69,21 @@ def evidence_sheet(run: Run, found: pd.DataFrame, what: str = "share", held_out:
     shows the images that metrics see, and not those that the explainer saw.
     """
     k, gathered = run.profile.explain.k, run.held_out if held_out else run.shown
+    heads = [f"{item.query}\nlatent {item.latent}, {what} {getattr(item, what):.2f}\n" for item in found.itertuples()]
+    said = [text[:84] for text in found.explanation]
+    side = 0.95  # of a picture, in inches; the words get what the longest line takes
+    words = 0.2 + 0.06 * max(len(line) for text in (*heads, *said) for line in text.splitlines())
     fig, axes = plt.subplots(
-        len(found), k + 1, figsize=(9, 0.95 * len(found)), width_ratios=[1] * k + [4.2], squeeze=False
+        len(found),
+        k + 1,
+        figsize=(side * k + words, side * len(found)),
+        width_ratios=[side] * k + [words],
+        squeeze=False,
     )
-    for row, item in zip(axes, found.itertuples()):
+    for row, item, head, text in zip(axes, found.itertuples(), heads, said):
         _show(row, gathered, item.latent, k, "masks")
-        text = f"{item.query}\nlatent {item.latent}, {what} {getattr(item, what):.2f}\n"
-        row[-1].text(0.02, 0.5, text, fontsize=7.5, va="center")
-        row[-1].text(0.02, 0.16, item.explanation[:84], fontsize=7.5, va="center", color=colour_of(item.method))
+        row[-1].text(0, 0.5, head, fontsize=7.5, va="center")
+        row[-1].text(0, 0.16, text, fontsize=7.5, va="center", color=colour_of(item.method))
     return fig
 
 
