@@ -44,10 +44,10 @@ class ExplainerRecipe:
     about; without any, that half is about what whole scenes have in common.
     """
 
-    width: int = 256
+    width: int = 192
     layers: int = 4
-    heads: int = 4
-    steps: int = 1400
+    heads: int = 6
+    steps: int = 1000
     batch: int = 64
     lr: float = 1.5e-3
     seed: int = 12
