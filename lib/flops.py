@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lib.families import is_chat, text_of, vision_layers
 from lib.images import BLANK
-from lib.methods import COMPARED, HYBRID, STEERING, TOP_K
+from lib.methods import COMPARED, STEERING, TOP_K
 from lib.paper import yaml_of
 from lib.vlm import VLM
 

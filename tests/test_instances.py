@@ -10,7 +10,7 @@ from lib.scenes.instances import GROUND, largest_instance, owners
 from lib.scenes.judges import SceneSegmenter
 from lib.scenes.sampling import Mix
 
-TWO = Layout("grass", (Placed("dog", 25, 48, 40), Placed("dog", 70, 48, 24), Placed("duck", 25, 60, 30, True)))
+TWO = Layout("grass", (Placed("dog", 25, 48, 40), Placed("dog", 70, 48, 24), Placed("fox", 25, 60, 30, True)))
 
 
 @pytest.mark.parametrize("mix", [Mix(), Mix(wallpaper=1.0, closeup=0.0, empty=0.0)])

@@ -15,7 +15,6 @@ from lib.metrics import Bench, score_table, voters
 from lib.scenes.images import SceneImages
 from lib.scenes.judges import SceneGenerator, SceneSegmenter
 from lib.scenes.sampling import Mix
-from lib.studies import protocols
 from lib.studies.protocols import (
     JOINS,
     PROTOCOLS,
@@ -28,6 +27,7 @@ from lib.studies.protocols import (
     protocol_table,
     release,
     rescore,
+    rescored,
     shown,
 )
 from lib.synthetic import SyntheticImages
@@ -120,7 +120,8 @@ def test_pooled_auroc_is_one_number_for_a_method(run, scored):
 
 def test_the_table_has_every_protocol_method_and_metric(run, scored):
     control = scored.assign(control="random")
-    table = protocol_table(run, pd.concat([scored, control], ignore_index=True), (TOP_K.masks, HYBRID.masks_add))
+    methods = (TOP_K.masks, HYBRID.masks_add)
+    table = protocol_table(rescored(run, pd.concat([scored, control], ignore_index=True), methods), methods)
     assert table.protocol.unique().tolist() == ["corrected", *TRAPS, "as published"] and len(table) == 2 * 7 * 4
     assert table[table.protocol == "corrected"].n.eq(3).all() and "correctness" not in set(table.metric)
     means = table.set_index(["protocol", "method", "metric"]).estimate
@@ -183,15 +184,16 @@ def test_joining_stays_within_a_dictionary():
     assert all(joined(table, how)["clip"].equals(table["clip"]) for how in JOINS)
 
 
-def test_a_trap_that_moves_both_methods_alike_leaves_their_gap(monkeypatch):
-    def moved(run, part, protocol):
-        more = 0.1 if "first mask" in protocol else 0.0
-        return part.assign(iou=part.iou + np.where(part.method == STEERING.add.key, more, 0) + 0.3)
-
-    monkeypatch.setattr(protocols, "rescore", moved)
-    table = gap_effects(None, lifted()).set_index(["protocol", "evidence", "metric"]).estimate
-    assert table["shared images", "masks", "iou"] == pytest.approx(0)
-    assert table["first mask", "heatmaps", "iou"] == pytest.approx(0.1) and table["first mask", "masks", "clip"] == 0
+def test_a_trap_that_moves_both_methods_alike_leaves_their_gap():
+    table = lifted()
+    one = table.assign(iou=table.iou + np.where(table.method == STEERING.add.key, 0.4, 0.3))
+    fewer = table[~((table.method == STEERING.add.key) & (table.latent < 20))]
+    tables = {"corrected": table, "shared images": table.assign(iou=table.iou + 0.3), "first mask": one}
+    found = gap_effects(tables | {"failures dropped": fewer}).set_index(["protocol", "evidence", "metric"])
+    assert found.estimate["shared images", "masks", "iou"] == pytest.approx(0)
+    assert found.estimate["first mask", "heatmaps", "iou"] == pytest.approx(0.1)
+    assert found.estimate["first mask", "masks", "clip"] == 0
+    assert found.n["failures dropped"].eq(40).all() and found.n["first mask"].eq(60).all()
 
 
 @pytest.mark.parametrize("up", [1, -1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from lib.scenes.drawing import SIZE, Layout, draw
 GROUND = -1
 
 
+@lru_cache(maxsize=4000)  # below 80 MB; a scene is asked about once for each text
 def owners(layout: Layout) -> np.ndarray:
     """The place in ``layout.objects`` of the object that each pixel shows: ``[SIZE, SIZE]`` int16.
 
@@ -27,6 +29,7 @@ def owners(layout: Layout) -> np.ndarray:
     for number, placed in enumerate(layout.objects):
         alone = draw(replace(layout, objects=(placed,))).atoms
         owner[alone == ATOM_INDEX[placed.name]] = number
+    owner.setflags(write=False)
     return owner
 
 

@@ -31,7 +31,7 @@ TRAPS = {
 }
 _SHARED = 3
 CANDIDATES = trio("masks")  # those among which the vote of section 5.3 chooses
-# How finished scores are joined: by latent, or by place, where folders are listed alike for all methods, or each its way.
+# How finished scores are joined: by latent, or by place in a folder's listing, the same for all methods or not.
 JOINS = ("by latent", "by position, one listing", "by position, a listing for each method")
 
 
@@ -63,7 +63,7 @@ PROTOCOLS = {
 
 
 def release() -> pd.DataFrame:
-    """Where each trap stands in the authors' public code: ``trap, file, line, what``, and the ``commit``'s first digits."""
+    """Where each trap stands in the authors' public code: ``trap, file, line, what``, and the ``commit`` in short."""
     found = yaml_of("release")
     return pd.DataFrame(found["traps"]).assign(commit=found["commit"][:12])
 
@@ -124,23 +124,25 @@ def joined(scored: pd.DataFrame, how: str, metric: str = "clip") -> pd.DataFrame
     return table
 
 
-def protocol_table(run: Run, scored: pd.DataFrame, methods: Sequence[Method]) -> pd.DataFrame:
-    """Means of what judges score, by protocol, method and metric: ``protocol, method, metric``, and the effect.
+def rescored(run: Run, scored: pd.DataFrame, methods: Sequence[Method]) -> dict[str, pd.DataFrame]:
+    """The methods' scores, without controls, under every one of :data:`PROTOCOLS`."""
+    own = scored[(scored.control == "") & scored.method.isin([method.key for method in methods])]
+    return {name: rescore(run, own, protocol) for name, protocol in PROTOCOLS.items()}
+
+
+def protocol_table(tables: dict[str, pd.DataFrame], methods: Sequence[Method]) -> pd.DataFrame:
+    """Means of what judges score, from :func:`rescored`: ``protocol, method, metric``, and the effect.
 
     A pooled AUROC is one number, and has no interval.
     """
-    keys = [method.key for method in methods]
-    scored = scored[(scored.control == "") & scored.method.isin(keys)]
-    metrics = [name for name in metrics_of(scored) if METRICS[name].needs == "judges"]
     rows = []
-    for name, protocol in PROTOCOLS.items():
-        again = rescore(run, scored, protocol)
-        for key in keys:
-            for metric in metrics:
-                found = effect(bootstrap(values(again, key, metric)))
-                if metric == "auroc" and "pooled AUROC" in protocol:
+    for name, table in tables.items():
+        for method in methods:
+            for metric in (m for m in metrics_of(table) if METRICS[m].needs == "judges"):
+                found = effect(bootstrap(values(table, method.key, metric)))
+                if metric == "auroc" and "pooled AUROC" in PROTOCOLS[name]:
                     found |= {"low": np.nan, "high": np.nan}
-                rows.append({"protocol": name, "method": key, "metric": metric, **found})
+                rows.append({"protocol": name, "method": method.key, "metric": metric, **found})
     return pd.DataFrame(rows)
 
 
@@ -157,25 +159,23 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
     return wide.loc[rows, list(dict.fromkeys(cells.metric))].assign(n=n).reset_index()
 
 
-def gap_effects(run: Run, scored: pd.DataFrame) -> pd.DataFrame:
+def gap_effects(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """What each protocol does to a comparison: Steering minus Top-k under it, less the same under the corrected one.
 
-    Over the latents that are in both. A trap that moves all methods alike has no effect here. Joining CLIP scores by
-    position changes no mean, and a pooled AUROC belongs to no latent, so neither is here.
+    From :func:`rescored`, over the latents that are in both. A trap that moves all methods alike has no effect here.
+    Joining CLIP scores by position changes no mean, and a pooled AUROC belongs to no latent, so neither is here.
     """
+
+    def gap(name: str, topk: Method, metric: str) -> pd.Series:
+        pair = (values(tables[name], method.key, metric) for method in (STEERING.add, topk))
+        return next(pair).sub(next(pair)).dropna()
+
     rows = []
     for mode in MODES:
-        pair = (STEERING.add, trio(mode)[1])
-        part = scored[(scored.control == "") & scored.method.isin([m.key for m in pair])]
         for trap in ("shared images", "first mask", "failures dropped"):
-            again = rescore(run, part, PROTOCOLS[trap])
             for metric in ("iou", "clip"):
-                under, usual = (
-                    values(table, pair[0].key, metric).sub(values(table, pair[1].key, metric)).dropna()
-                    for table in (again, part)
-                )
-                usual = usual.reindex(under.index)
-                found = effect(difference(under, usual))
+                under, usual = (gap(name, trio(mode)[1], metric) for name in (trap, "corrected"))
+                found = effect(difference(under, usual.reindex(under.index)))
                 rows.append({"protocol": trap, "evidence": mode, "metric": metric, **found})
     return pd.DataFrame(rows)
 

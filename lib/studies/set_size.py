@@ -86,6 +86,4 @@ def findings(effects: pd.DataFrame) -> list[str]:
         elif name.startswith("hybrid on"):
             sides[name] = ("Few images", name.split(" - ")[0].replace("hybrid", "the hybrid"), "Top-k on all")
     unit = f"{titled(COMPOSITE)}, in standard deviations"
-    return [
-        contrast(f"{sides[name][0]} ({unit})", *sides[name][1:], e) for name, e in found.items() if name in sides
-    ]
+    return [contrast(f"{sides[name][0]} ({unit})", *sides[name][1:], e) for name, e in found.items() if name in sides]
