@@ -11,14 +11,13 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pandas as pd
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lib.families import is_chat, text_of, vision_layers
 from lib.images import BLANK
-from lib.methods import COMPARED, HYBRID, STEERING, TOP_K
+from lib.methods import COMPARED, STEERING, TOP_K
 from lib.paper import yaml_of
 from lib.vlm import VLM
 
@@ -127,6 +126,8 @@ class Job:
     prompt, answer : text tokens.
     layer : layers of the encoder that an activation needs; the next one is the first that sees what is steered.
     latents : size of the dictionary.
+    validation : features on which a coefficient is chosen; 0 leaves that search out.
+    steering, hybrid : coefficients tried on each of them, by Steering and by the hybrid.
     """
 
     features: int
@@ -136,6 +137,9 @@ class Job:
     answer: int
     layer: int
     latents: int
+    validation: int = 0
+    steering: int = 0
+    hybrid: int = 0
 
     def scope(self, method: str) -> tuple[int, int]:
         """Images searched, and images shown for each feature, by a method of this family."""
@@ -258,18 +262,3 @@ def counted(vlm: VLM) -> int:
     finally:
         vlm.model.set_attn_implementation(before)
     return counter.get_total_flops()
-
-
-def cost_effects(jobs: dict[str, tuple[Shape, Job]]) -> pd.DataFrame:
-    """Ratios of total costs for every model, itemised and by the paper's estimate. Exact, so without intervals."""
-    counts = {"itemised": lambda *what: sum(items(*what).values()), "kaplan": kaplan}
-    rows = []
-    for model, (shape, job) in jobs.items():
-        ratios = [
-            (f"{a.short} / {b.short}", count, total(shape, job, a.family) / total(shape, job, b.family))
-            for count, total in counts.items()
-            for a, b in ((TOP_K.masks, STEERING.add), (HYBRID.masks_add, TOP_K.masks))
-        ]
-        for what, count, value in (*ratios, ("break even", "itemised", break_even(shape, job))):
-            rows.append({"what": what, "model": model, "count": count, "estimate": value, "low": value, "high": value})
-    return pd.DataFrame(rows)

@@ -13,7 +13,6 @@ from lib.flops import (
     Job,
     asked,
     break_even,
-    cost_effects,
     counted,
     items,
     kaplan,
@@ -25,6 +24,7 @@ from lib.hub import Asset
 from lib.images import BLANK
 from lib.paper import yaml_of
 from lib.plan.hours import shape_for
+from lib.studies.cost import choosing, cost_effects, findings
 from lib.vlm import VLM, Checkpoint
 
 JOB = Job(features=10, images=100, k=5, prompt=20, answer=8, layer=2, latents=64)
@@ -135,3 +135,37 @@ def test_effects_of_cost():
     assert break_even(shape, replace(JOB, features=1)) == found
     search = sum(v for name, v in items(shape, JOB, "Top-k").items() if name.startswith("search"))
     assert sum(items(shape, replace(JOB, features=found), "Steering").values()) == pytest.approx(search)
+
+
+def test_the_search_for_a_coefficient_asks_as_often_as_it_tries():
+    shape = published()["Gemma 3 4B"]
+    job = replace(JOB, validation=4, steering=6, hybrid=3)
+    as_many = replace(JOB, features=24, images=0)
+    assert choosing(shape, job, "Steering") == sum(items(shape, as_many, "Steering").values())
+    assert choosing(shape, job, "Top-k") == 0 == choosing(shape, JOB, "Steering")
+    searched = choosing(shape, job, "Steering-informed Top-k")
+    assert searched == sum(items(shape, replace(JOB, features=12, images=0), "Top-k").values())
+    with pytest.raises(KeyError):
+        choosing(shape, job, "Guessing")
+
+
+def test_the_table_has_the_costs_with_and_without_the_search():
+    shape = published()["Gemma 3 27B"]
+    job = replace(JOB, validation=4, steering=6, hybrid=3)
+    table = cost_effects({"m": (shape, job)}).set_index(["what", "count"]).estimate
+    before = cost_effects({"m": (shape, JOB)}).set_index(["what", "count"]).estimate
+    assert table.index.is_unique and before.equals(table[before.index])
+    for count in ("itemised", "kaplan"):
+        assert table["Top-k / Steering, search included", count] < table["Top-k / Steering", count]
+        assert table["hybrid / Top-k, search included", count] > table["hybrid / Top-k", count]
+    one = sum(items(shape, JOB, "Steering").values())
+    ratio = sum(items(shape, JOB, "Top-k").values()) / (one + choosing(shape, job, "Steering"))
+    assert table["Top-k / Steering, search included", "itemised"] == pytest.approx(ratio)
+
+
+def test_findings_of_cost_name_every_model_and_both_counts():
+    shape = published()["Gemma 3 27B"]
+    job = replace(JOB, validation=4, steering=6, hybrid=3)
+    lines = findings(cost_effects({"a": (shape, job), "b": (shape, JOB)}))
+    assert [line.split(",")[0] for line in lines] == ["a", "b"]
+    assert "search included" in lines[0] and "search included" not in lines[1]

@@ -6,16 +6,33 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tiny_tables import scores
 
+from lib.findings import unsupported
 from lib.kept import Evidence
-from lib.methods import HYBRID, TOP_K
-from lib.metrics import Bench, score_table
+from lib.methods import HYBRID, STEERING, TOP_K, trio
+from lib.metrics import Bench, score_table, voters
 from lib.scenes.images import SceneImages
 from lib.scenes.judges import SceneGenerator, SceneSegmenter
 from lib.scenes.sampling import Mix
-from lib.studies.protocols import PROTOCOLS, TRAPS, Protocol, protocol_table, rescore
+from lib.studies.protocols import (
+    JOINS,
+    PROTOCOLS,
+    TRAPS,
+    Protocol,
+    findings,
+    gap_effects,
+    joined,
+    pairing,
+    protocol_table,
+    release,
+    rescore,
+    rescored,
+    shown,
+)
 from lib.synthetic import SyntheticImages
 
+METHODS = (*trio("masks"), TOP_K.heatmaps)
 LATENTS = [2, 3, 10]  # as text, 10 comes before 2
 TOUCHED = {
     "shared images": {"iou", "clip"},
@@ -84,8 +101,16 @@ def test_a_trap_changes_what_it_is_about(run, scored, trap):
 
 
 def test_failures_stay_failures_when_clip_is_scored_again(run, scored):
-    again = rescore(run, scored, Protocol(frozenset(["CLIP by position"])))
+    again = rescore(run, scored, Protocol(frozenset(["shared images"])))
     assert again["clip"][scored.failed].eq(0).all() and scored.failed.sum() == 1
+
+
+def test_joining_by_position_moves_scores_among_latents_and_no_mean(run, scored):
+    again = rescore(run, scored, PROTOCOLS["CLIP by position"])
+    for key, part in scored.groupby("method"):
+        mine, theirs = (one.set_index("latent")["clip"] for one in (again[again.method == key], part))
+        assert mine.loc[LATENTS].tolist() == theirs.loc[[10, 2, 3]].tolist()  # as text, 10 comes first
+        assert mine.mean() == pytest.approx(theirs.mean())
 
 
 def test_pooled_auroc_is_one_number_for_a_method(run, scored):
@@ -93,12 +118,103 @@ def test_pooled_auroc_is_one_number_for_a_method(run, scored):
     assert again.groupby("method").auroc.nunique().eq(1).all() and len(again) == len(scored) - 1
 
 
-def test_the_table_has_every_protocol_and_method(run, scored):
+def test_the_table_has_every_protocol_method_and_metric(run, scored):
     control = scored.assign(control="random")
-    table = protocol_table(run, pd.concat([scored, control], ignore_index=True), (TOP_K.masks, HYBRID.masks_add))
-    assert table.protocol.unique().tolist() == ["corrected", *TRAPS, "as published"] and len(table) == 2 * 7
-    assert table[table.protocol == "corrected"].n.eq(3).all() and "correctness" not in table
-    assert table.set_index("protocol")["what it does"]["first mask"].tolist() == [TRAPS["first mask"]] * 2
+    methods = (TOP_K.masks, HYBRID.masks_add)
+    table = protocol_table(rescored(run, pd.concat([scored, control], ignore_index=True), methods), methods)
+    assert table.protocol.unique().tolist() == ["corrected", *TRAPS, "as published"] and len(table) == 2 * 7 * 4
+    assert table[table.protocol == "corrected"].n.eq(3).all() and "correctness" not in set(table.metric)
+    means = table.set_index(["protocol", "method", "metric"]).estimate
+    for method, part in scored.groupby("method"):
+        assert means["corrected", method, "iou"] == pytest.approx(part.iou.mean())
+        assert means["CLIP by position", method, "clip"] == pytest.approx(part["clip"].mean())
+    pooled = table.protocol.isin(["pooled AUROC", "as published"]) & (table.metric == "auroc")
+    assert table.low.isna().equals(pooled)  # one number has no interval
+    wide = shown(table)
+    assert len(wide) == 2 * 7 and wide.protocol[0] == "corrected" and "[" in wide["IoU"][0] and wide.n[0] == 3
+
+
+def test_an_instance_is_compared_where_the_first_mask_counts(run, scored):
+    images, latent = run.bench.images, LATENTS[1]
+    again = rescore(run, scored, PROTOCOLS["first mask"]).set_index(["method", "latent"]).iou
+    text = scored.set_index(["method", "latent"]).explanation[HYBRID.masks_add.key, latent]
+    picture = int(run.bench.evidence.image[latent, 3])
+    whole = run.bench.segmenter.segment(text, picture)
+    first = run.bench.segmenter.segment(text, picture, first_only=True)
+    assert first.any() and first.sum() < whole.sum() == images.scene(picture).atoms.size
+    assert not again.equals(scored.set_index(["method", "latent"]).iou)
+
+
+def lifted(**lift: float) -> pd.DataFrame:
+    """Sixty latents, good or bad by every metric alike, with noise of its own in each: votes are close."""
+    table, rng = scores(3, 60, METHODS, **lift), np.random.default_rng(0)
+    return table.assign(**{m: table[m] + 0.1 * rng.normal(size=len(table)) for m in voters()})
+
+
+def agreed(scored: pd.DataFrame) -> pd.DataFrame:
+    """Top-k's rows, with a similarity to Steering that the CLIP score follows."""
+    part = scored[scored.method == TOP_K.masks.key]
+    return part.assign(similarity=part["clip"].rank())
+
+
+def test_scores_in_the_right_places_change_no_winner_and_others_do():
+    table = lifted(hybrid=0.01)
+    found = pairing(table, agreed(table)).set_index(["join", "what"])
+    changed = found.xs("share of latents with another winner", level="what").estimate
+    assert changed[JOINS[0]] == 0 and (changed[list(JOINS[1:])] > 0.05).all()
+    votes = found.estimate[found.index.get_level_values("what").str.startswith("vote")]
+    assert votes.groupby("join").sum().round(9).eq(1).all()
+    follows = found.xs("Top-k, CLIP score and similarity to Steering", level="what")
+    assert follows.estimate[JOINS[0]] == pytest.approx(1) and (follows.low[list(JOINS[1:])] < 0.5).all()
+
+
+def test_one_listing_moves_all_methods_alike_and_two_do_not():
+    table = lifted()
+    table["clip"] = table.latent.astype(float)
+    moved = {how: joined(table, how).pivot(index="latent", columns="method", values="clip") for how in JOINS}
+    assert moved[JOINS[0]].eq(moved[JOINS[0]].index, axis=0).all(axis=None)
+    assert moved[JOINS[1]].nunique(axis=1).eq(1).all() and moved[JOINS[2]].nunique(axis=1).gt(1).any()
+    assert all(one.mean().round(9).nunique() == 1 for one in moved.values())
+    with pytest.raises(KeyError, match="no way to join 'luck'"):
+        joined(table, "luck")
+
+
+def test_joining_stays_within_a_dictionary():
+    table = pd.concat([lifted().assign(dictionary=d, concept="c", clip=float(d)) for d in (0, 1)], ignore_index=True)
+    assert all(joined(table, how)["clip"].equals(table["clip"]) for how in JOINS)
+
+
+def test_a_trap_that_moves_both_methods_alike_leaves_their_gap():
+    table = lifted()
+    one = table.assign(iou=table.iou + np.where(table.method == STEERING.add.key, 0.4, 0.3))
+    fewer = table[~((table.method == STEERING.add.key) & (table.latent < 20))]
+    tables = {"corrected": table, "shared images": table.assign(iou=table.iou + 0.3), "first mask": one}
+    found = gap_effects(tables | {"failures dropped": fewer}).set_index(["protocol", "evidence", "metric"])
+    assert found.estimate["shared images", "masks", "iou"] == pytest.approx(0)
+    assert found.estimate["first mask", "heatmaps", "iou"] == pytest.approx(0.1)
+    assert found.estimate["first mask", "masks", "clip"] == 0
+    assert found.n["failures dropped"].eq(40).all() and found.n["first mask"].eq(60).all()
+
+
+@pytest.mark.parametrize("up", [1, -1])
+def test_findings_say_what_the_tables_say(up):
+    effect = {"estimate": 0.1 * up, "low": 0.1 * up - 0.05, "high": 0.1 * up + 0.05, "n": 7}
+    none = dict.fromkeys(effect, 0.0) | {"n": 7}
+    about = {"protocol": "first mask", "evidence": "masks"}
+    gaps = pd.DataFrame([{**about, "metric": "iou", **effect}, {**about, "metric": "clip", **none}])
+    table = lifted(hybrid=0.01)
+    like = agreed(table).assign(similarity=lambda t: t.similarity * up)
+    lines = findings(gaps, pairing(table, like))
+    assert not any(map(unsupported, lines)) and len(lines) == 1 + 2 + 3
+    assert f"is {'higher' if up > 0 else 'lower'} than the corrected one" in lines[0]
+    assert f"joined by latent, {'rises' if up > 0 else 'falls'} with the similarity" in lines[1]
+
+
+def test_every_trap_says_where_it_stands():
+    table = release()
+    assert set(TRAPS) <= set(table.trap) and table.notna().all(axis=None)
+    assert table.commit.str.fullmatch("[0-9a-f]{12}").all() and table.line.str.fullmatch(r"[\d, -]+").all()
+    assert table.file.str.fullmatch(r"[\w/]+\.py").all()
 
 
 def test_unknown_traps_are_refused():

@@ -12,6 +12,7 @@ from PIL import Image
 from lib.scenes.catalogue import ATOMS, MAN_MADE, NATURAL, OBJECTS, elements, membership
 from lib.scenes.drawing import draw
 from lib.scenes.images import SceneImages
+from lib.scenes.instances import largest_instance
 from lib.scenes.language import read
 from lib.scenes.sampling import Mix, arrange
 
@@ -33,10 +34,15 @@ class SceneSegmenter:
     def segment(self, text: str, image: int, first_only: bool = False) -> np.ndarray:
         """Pixels of ``image`` that show anything ``text`` names: ``[H, W]`` bool; empty if it names nothing.
 
-        With ``first_only``, those of the first thing that it names, as in the published protocol.
+        With ``first_only``, those of one instance alone, as in the published protocol: of the first element named that
+        can be seen, the placed object with the largest visible area, or the whole surface. That is the order in which a
+        detector would return them, as far as one can say without one.
         """
-        named = read(text).elements[: 1 if first_only else None]
-        return np.isin(self.images.scene(image).atoms, [atom for element in named for atom in element.atoms])
+        scene, named = self.images.scene(image), read(text).elements
+        if first_only:
+            masks = (largest_instance(scene.layout, element.atoms) for element in named)
+            return next((mask for mask in masks if mask.any()), np.zeros(scene.atoms.shape, bool))
+        return np.isin(scene.atoms, [atom for element in named for atom in element.atoms])
 
 
 @dataclass(frozen=True)

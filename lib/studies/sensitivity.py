@@ -6,9 +6,16 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from lib.effects import COMPOSITE, as_estimates, column, effect, with_composite
+from lib.findings import contrast, number
 from lib.images import BLANK
 from lib.methods import STEERING, TOP_K, Method, trio
+from lib.metrics import metrics_of
 from lib.run import Run
+from lib.stats import difference
+
+POOLED = "black and noise"  # the two that footnote 4 names, each latent's mean over both
+TOLD = {"black": "true black", "grey": "grey (called black in the paper's code)"}
 
 
 def by_coefficient(run: Run, latents: list[int], method: Method) -> pd.DataFrame:
@@ -38,17 +45,66 @@ def by_layer(run: Run) -> pd.DataFrame:
 
 
 def base_images(seed: int) -> dict[str, Image.Image]:
-    """What Steering may look at: nothing, in white, black and grey, or noise (footnote 4)."""
+    """What Steering may look at: nothing, in white, black and grey, or noise (footnote 4).
+
+    The paper's public code calls a picture black whose *normalised* pixels are near zero: that is ``grey``.
+    """
     noise = np.random.default_rng([seed, 11]).integers(0, 256, (224, 224, 3), dtype=np.uint8)
     plain = {name: Image.new("RGB", BLANK.size, name) for name in ("white", "black", "grey")}
     return {**plain, "noise": Image.fromarray(noise)}
 
 
 def by_base_image(run: Run, latents: list[int]) -> pd.DataFrame:
-    """Steering on different empty pictures, both kinds of intervention, scored; columns ``base``, ``steer``."""
+    """Steering on different empty pictures, scored; columns ``base``, ``steer``.
+
+    A replacement overwrites every position of the layer, so that nothing of the picture is left above it: it is asked
+    about once, with ``any`` as its base.
+    """
+    adding, replacing = map(run.at_best, (STEERING.add, STEERING.replace))
     tables = [
-        run.explanations(method, latents, blank=picture).assign(base=base, steer=method.steer)
+        run.explanations(adding, latents, blank=picture).assign(base=base, steer=adding.steer)
         for base, picture in base_images(run.profile.seed).items()
-        for method in map(run.at_best, STEERING)
     ]
+    tables.append(run.explanations(replacing, latents).assign(base="any", steer=replacing.steer))
     return run.score(pd.concat(tables, ignore_index=True))
+
+
+def base_effects(scored: pd.DataFrame) -> pd.DataFrame:
+    """Steering (adding) on every other picture minus on a white one, over the same latents: ``base, steer, metric``...
+
+    The claim's effect is the row ``black and noise`` of the ``composite``: for each latent the mean over both pictures,
+    in standard deviations of all scores here.
+    """
+    table = with_composite(scored[scored.steer == "add"])
+    others = [base for base in dict.fromkeys(table.base) if base != "white"]
+    rows = []
+    for metric in (*metrics_of(table), COMPOSITE):
+        on = {base: column(table[table.base == base], metric) for base in ("white", *others)}
+        pairs = {base: on[base] for base in others} | {POOLED: (on["black"] + on["noise"]) / 2}
+        for base, value in pairs.items():
+            rows.append({"base": base, "steer": "add", "metric": metric, **effect(difference(value, on["white"]))})
+    return pd.DataFrame(rows)
+
+
+def findings(bases: pd.DataFrame, steers: pd.DataFrame, layers: pd.DataFrame) -> list[str]:
+    """Sentences for notebook 16.
+
+    Parameters
+    ----------
+    bases : from :func:`base_effects`.
+    steers : replacing (``first``) minus adding (``second``): methods' keys, ``metric``, and the effect.
+    layers : means by ``method, layer, metric``, of other latents in every layer.
+    """
+    lines = []
+    composite = bases[bases.metric == COMPOSITE]
+    for row, e in zip(composite.itertuples(), as_estimates(composite)):
+        name = TOLD.get(row.base, row.base)
+        lines.append(contrast("Steering, all metrics in standard deviations", name, "white", e))
+    part = steers[steers.metric == "iou"]
+    for row, e in zip(part.itertuples(), as_estimates(part)):
+        lines.append(contrast("IoU", row.first, row.second, e))
+    for key, part in layers[layers.metric == "iou"].groupby("method", sort=False):
+        pairs = zip(part.itertuples(), as_estimates(part))
+        told = ", ".join(f"layer {row.layer} {number(e)} (n = {row.n})" for row, e in pairs)
+        lines.append(f"IoU of {key} by layer, other latents in each: {told}.")
+    return lines
