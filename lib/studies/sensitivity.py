@@ -20,7 +20,7 @@ TOLD = {"black": "true black", "grey": "grey (called black in the paper's code)"
 
 def by_coefficient(run: Run, latents: list[int], method: Method) -> pd.DataFrame:
     """A steered method at every coefficient, scored: how much does the choice matter?"""
-    tables = [run.explanations(method.at(c), latents) for c in run.choice(method).grid]
+    tables = [run.explanations(method.at(c), latents) for c in run.choice(method).tried]
     return run.score(pd.concat(tables, ignore_index=True))
 
 
