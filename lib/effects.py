@@ -11,7 +11,8 @@ from lib.metrics import METRICS, metrics_of, voters
 from lib.stats import Estimate, bootstrap, difference
 
 KEYS = ["dictionary", "latent", "concept"]  # what a scored explanation is about; statistics resample the first and last
-COMPOSITES = {"composite": voters(), "without iou": [name for name in voters() if name != "iou"]}
+COMPOSITE = "composite"
+COMPOSITES = {COMPOSITE: voters(), "without iou": [name for name in voters() if name != "iou"]}
 
 
 def effect(e: Estimate) -> dict[str, float]:

@@ -61,7 +61,7 @@ def test_the_note_says_which_coefficients_its_own_table_was_made_with():
 def test_sentences_follow_the_numbers():
     lines = findings(scores(1, hybrid=2.0, Steering=-1.0), None)
     assert len(lines) == 2 * len(metrics_of(scores(1))) and not [line for line in lines if "ceiling" in line]
-    assert lines[0].startswith("IoU, both evidences: Steering is lower than Top-k (difference -1.00")
+    assert lines[0].startswith("IoU, both evidences: Steering is lower than Top-k (difference -0.99")
     assert lines[1].startswith("IoU, both evidences: hybrid is higher than Top-k (difference 2.0")
     assert not [line for line in lines if unsupported(line)]
 

@@ -35,7 +35,7 @@ def other(sae: TopKSAE, seed: int) -> TopKSAE:
 def test_replicas_differ_in_the_seed_of_their_dictionary_alone(run):
     seeds = [one.profile.sae.seed for one in run.replicas]
     assert seeds == [0, 1, 2] and run.replicas[0] is run
-    assert {replace(one.profile, sae=run.profile.sae) for one in run.replicas} == {run.profile}
+    assert all(one.profile.as_dict() | {"sae": 0} == run.profile.as_dict() | {"sae": 0} for one in run.replicas)
     assert len({one.dictionary.folder for one in run.replicas}) == 3
     assert all(one.vlm is run.vlm for one in run.replicas)
 

@@ -127,7 +127,7 @@ def rows_of(pick: dict[str, Any], folder: Path, claim: str = "?") -> pd.DataFram
             raise ClaimError(f"claim {claim}: {path.name} has no column {unknown[0]!r}; it has {', '.join(table)}")
         for column, wanted in where.items():
             table = table[table[column].isin(wanted if isinstance(wanted, list) else [wanted])]
-        table[columns].astype(float)
+        numbers_of(pick, table)
     except ClaimError:
         raise
     except (OSError, ValueError) as error:  # pandas' errors are ValueErrors

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from lib.effects import COMPOSITE, as_estimates, column, effect, with_composite
+from lib.effects import COMPOSITE, as_estimates, column, effect, with_composites
 from lib.findings import contrast, number
 from lib.images import BLANK
 from lib.methods import STEERING, TOP_K, Method, trio
@@ -75,7 +75,7 @@ def base_effects(scored: pd.DataFrame) -> pd.DataFrame:
     The claim's effect is the row ``black and noise`` of the ``composite``: for each latent the mean over both pictures,
     in standard deviations of all scores here.
     """
-    table = with_composite(scored[scored.steer == "add"])
+    table = with_composites(scored[scored.steer == "add"])
     others = [base for base in dict.fromkeys(table.base) if base != "white"]
     rows = []
     for metric in (*metrics_of(table), COMPOSITE):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from lib.effects import COMPOSITE, as_estimates, column, effect, titled, with_composite
+from lib.effects import COMPOSITE, as_estimates, column, effect, titled, with_composites
 from lib.findings import contrast
 from lib.methods import HYBRID, TOP_K
 from lib.metrics import metrics_of
@@ -48,7 +48,7 @@ def size_effects(scored: pd.DataFrame) -> pd.DataFrame:
     sizes, rows = sorted(set(scored.images)), []
     first, last = sizes[0], sizes[-1]
     part, called = small_part(sizes)
-    scored = with_composite(scored)
+    scored = with_composites(scored)
     for metric in (*metrics_of(scored), COMPOSITE):
         topk, hybrid = (
             {n: column(scored[(scored.method == method.key) & (scored.images == n)], metric) for n in sizes}
