@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -87,7 +88,7 @@ def no_intervention(run: Run) -> pd.DataFrame:
 
 
 def step_effects(scored: pd.DataFrame) -> pd.DataFrame:
-    """Each step from one size of language model to the next, and the whole way, by method and metric.
+    """Each step from one size of language model to the next, and the ``whole way``, by method and metric.
 
     Seeds are paired by their number; a size with fewer is paired with those that it has, in turn.
     """
@@ -106,7 +107,9 @@ def step_effects(scored: pd.DataFrame) -> pd.DataFrame:
         differences(part, "size", steps, (*metrics_of(scored), *COMPOSITES)).assign(method=method)
         for method, part in full.groupby("method", sort=False)
     ]
-    return pd.concat(tables, ignore_index=True)
+    table = pd.concat(tables, ignore_index=True)
+    whole = (table["first"] == sizes[-1]) & (table["second"] == sizes[0])
+    return table.assign(step=np.where(whole, "whole way", "one size"))
 
 
 def findings(steps: pd.DataFrame) -> list[str]:
