@@ -11,9 +11,9 @@ from lib.studies.teaching import PAIRS, findings, ranking, subjects
 def test_only_the_model_differs_between_what_was_taught_otherwise():
     run = Run(load("desk"))
     found = subjects(run)
-    assert list(found) == ["default", "patch labels", "taught"] and found["default"] is run
+    assert list(found) == ["default", "taught"] and found["default"] is run
     models = {one.profile.subject.model for one in found.values()}
-    assert len(models) == 3 and {one.profile.subject.layer for one in found.values()} == {3}
+    assert len(models) == 2 and {one.profile.subject.layer for one in found.values()} == {3}
 
 
 def test_the_ranking_of_each_is_told_by_its_own_table():
