@@ -16,10 +16,13 @@ from lib.run import Run
 from lib.studies import sensitivity
 from lib.studies.language_model import (
     OtherEncoder,
+    blank_effects,
     by_language_model,
     explainers,
+    findings,
     language_model,
     no_intervention,
+    size_of,
     step_effects,
 )
 
@@ -52,7 +55,7 @@ def test_every_explainer_is_read_at_the_layer_that_is_studied(run):
 
 def test_each_explainer_speaks_for_itself_with_a_coefficient_of_its_own(run):
     table = by_language_model(run, run.some_latents)
-    assert list(dict.fromkeys(table.explainer)) == ["small", "medium", "large"]
+    assert list(dict.fromkeys(table.explainer)) == ["tiny", "small", "medium"]
     assert set(table.method) == {NOTHING.key, STEERING.add.key, TOP_K.masks.key}
     for name, model in run.profile.explainers.items():
         assert table[table.explainer == name].explanation.str.startswith(f"{model.rpartition('/')[2]} ").all()
@@ -64,10 +67,10 @@ def test_each_explainer_speaks_for_itself_with_a_coefficient_of_its_own(run):
 def test_explainers_swapped_among_their_names_take_their_answers_with_them(run):
     first = by_language_model(run, run.some_latents)
     own = run.profile.explainers
-    other = run.swapped({"small": own["large"], "medium": own["medium"], "large": own["small"]})
+    other = run.swapped({"tiny": own["medium"], "small": own["small"], "medium": own["tiny"]})
     second = by_language_model(other, run.some_latents)
     assert other.asked == 0  # nothing has changed but names
-    for mine, theirs in {"small": "large", "medium": "medium", "large": "small"}.items():
+    for mine, theirs in {"tiny": "medium", "small": "small", "medium": "tiny"}.items():
         now, before = (t[t.explainer == n].explanation.tolist() for t, n in ((second, mine), (first, theirs)))
         assert now == before
 
@@ -84,16 +87,46 @@ def test_what_is_said_to_empty_pictures_is_kept_for_each_model_and_picture(run, 
 
 
 def sized(names: list[str]) -> pd.DataFrame:
-    """Explainers of which each is better by one than the last."""
+    """Explainers of which each size is better by one than the last; ``#`` and a number tells seeds of a size apart."""
     one = scores(0, 8, (NOTHING, STEERING.add))
-    tables = [one.assign(explainer=name, **{m: one[m] + n for m in METRICS}) for n, name in enumerate(names)]
-    return pd.concat(tables)
+    sizes = list(dict.fromkeys(map(size_of, names)))
+    tables = []
+    for name in names:
+        better = {m: one[m] + sizes.index(size_of(name)) for m in METRICS}
+        number = [n for n in names if size_of(n) == size_of(name)].index(name)
+        tables.append(one.assign(explainer=name, size=size_of(name), dictionary=number, **better))
+    return pd.concat(tables, ignore_index=True)
 
 
 def test_steps_lead_from_each_size_to_the_next_and_all_the_way():
-    sizes = ["small", "medium", "large"]
-    table = step_effects(sized(sizes), sizes)
-    steps = list(dict.fromkeys(zip(table["first"], table["second"])))
-    assert steps == [("medium", "small"), ("large", "medium"), ("large", "small")]
-    assert set(table.method) == {STEERING.add.key} and table.estimate.round(6).tolist().count(2) == 5
-    assert step_effects(sized(sizes[:2]), sizes[:2]).estimate.round(6).eq(1).all()
+    table = step_effects(sized(["small", "medium", "large"]))
+    own = table[table.metric == "iou"].set_index(["first", "second"])
+    assert list(own.index) == [("medium", "small"), ("large", "medium"), ("large", "small")]
+    assert own.estimate.round(6).tolist() == [1, 1, 2] and own.step.tolist() == ["one size", "one size", "whole way"]
+    assert set(table.method) == {STEERING.add.key} and {"composite", *METRICS} - {"patch_f1"} <= set(table.metric)
+    two = step_effects(sized(["small", "large"]))
+    assert two[two.metric == "iou"].step.tolist() == ["whole way"]
+
+
+def test_seeds_of_a_size_are_paired_and_widen_the_interval():
+    names = ["small #1", "small #2", "small #3", "large"]
+    table = sized(names)
+    even = step_effects(table).set_index("metric").loc["iou"]
+    assert even.n == 3 * 8 and even.estimate == pytest.approx(1)
+    table.loc[table.explainer == "small #1", "iou"] -= 0.9
+    table.loc[table.explainer == "small #2", "iou"] += 0.9
+    uneven = step_effects(table).set_index("metric").loc["iou"]
+    assert uneven.estimate == pytest.approx(1) and uneven.high - uneven.low > 10 * (even.high - even.low) + 0.5
+
+
+def test_findings_name_both_sizes_and_follow_the_interval():
+    lines = findings(step_effects(sized(["small", "large"])))
+    assert lines[0].startswith("Steering, composite: the large model is higher than the small one (difference")
+
+
+def test_models_that_call_an_empty_picture_empty_are_counted_by_size(run):
+    said = pd.DataFrame(
+        {"explainer": ["small #1", "small #2", "large"], "picture": "white", "says": ["plain white", "a dog", "a dog"]}
+    )
+    table = blank_effects(run, said).set_index("size").estimate
+    assert table.to_dict() == {"small": 0.5, "large": 0, "all but the largest": 0.5}

@@ -25,15 +25,12 @@ from lib.scenes.sampling import scenes
 from lib.store import ROOT, Damaged
 from lib.vlm import VLM, Checkpoint
 
-AIMS = {
-    "object recall": 0.90,
-    "background accuracy": 0.90,
-    "naming one highlighted element, masks, 1 image": 0.85,
-}
+AIMS = {"object recall": 0.90, "background accuracy": 0.90}
+ABLE = ("subject-a", "subject-a-taught", "subject-b")  # the sizes are meant to differ
 SUBJECTS = {
     "subject-a": "Gemma3ForConditionalGeneration",
-    **{f"subject-a-{size}-{seed}": "Gemma3ForConditionalGeneration" for size in ("tiny", "small") for seed in "123"},
-    "subject-a-patches": "Gemma3ForConditionalGeneration",
+    "subject-a-tiny-1": "Gemma3ForConditionalGeneration",
+    "subject-a-small-1": "Gemma3ForConditionalGeneration",
     "subject-a-taught": "Gemma3ForConditionalGeneration",
     "subject-b": "InternVLForConditionalGeneration",
 }
@@ -52,13 +49,10 @@ def test_subjects_load_as_the_paper_s_models_do(name, model_class):
     assert type(processor).__name__ == model_class.replace("ForConditionalGeneration", "Processor")
 
 
-@pytest.mark.parametrize(
-    "names", [[n for n in SUBJECTS if n[-1] in "a123"], ["subject-a-taught", "subject-a-patches"]], ids=["a", "patches"]
-)
-def test_language_models_that_are_compared_share_an_encoder(names):
+def test_the_language_models_of_subject_a_share_its_encoder():
     towers = [
         {n: t for n, t in load_file(MODELS / name / "model.safetensors").items() if "vision_tower" in n}
-        for name in names
+        for name in ("subject-a", "subject-a-small-1", "subject-a-tiny-1")
     ]
     assert towers[0] and all(torch.equal(t, other[n]) for n, t in towers[0].items() for other in towers[1:])
 
@@ -118,10 +112,22 @@ def test_shipped_models_are_small():
 
 @pytest.mark.parametrize(("what", "aim"), AIMS.items())
 def test_the_subject_meets_its_aims(what, aim):
-    for name in SUBJECTS:
+    for name in ABLE:
         quality = json.loads((MODELS / name / "training.json").read_text())["quality"]
         # Subject B was trained on fewer pictures; a quarter more errors are granted to it.
         assert quality[what]["mean"] >= (aim if name != "subject-b" else 1 - 1.25 * (1 - aim))
+
+
+def test_a_larger_language_model_names_more_objects():
+    names = ("subject-a-tiny-1", "subject-a-small-1", "subject-a")
+    quality = [json.loads((MODELS / name / "training.json").read_text())["quality"] for name in names]
+    recall = [q["object recall"] for q in quality]
+    assert all(a["high"] < b["low"] for a, b in zip(recall, recall[1:])), recall
+
+
+@pytest.mark.parametrize("name", sorted(set(SUBJECTS) - {"subject-a-taught", "subject-b"}))
+def test_cards_say_that_no_method_was_practised(name):
+    assert "never a masked or heat-mapped one" in (MODELS / name / "README.md").read_text()
 
 
 @pytest.mark.slow(7)
