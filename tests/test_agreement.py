@@ -10,7 +10,7 @@ from tiny_tables import scores
 
 from lib.methods import STEERING, TOP_K
 from lib.metrics import METRICS
-from lib.studies.agreement import above_thresholds, agreement, qualities
+from lib.studies.agreement import above_thresholds, agreement, correlations, findings, qualities
 
 
 class Letters:
@@ -26,7 +26,10 @@ def test_the_same_latents_explanations_are_compared_in_any_order():
     own = table[table.method.isin(said)]
     own = own.assign(explanation=[said[m][i] for m, i in zip(own.method, own.latent)]).sample(frac=1, random_state=1)
     top = SimpleNamespace(score=torch.full((6, 10), 2.0))
-    run = SimpleNamespace(held_out=SimpleNamespace(top=top), profile=SimpleNamespace(explain=SimpleNamespace(k=5)))
+    settings = SimpleNamespace(explain=SimpleNamespace(k=5), sae=SimpleNamespace(seed=0))
+    run = SimpleNamespace(held_out=SimpleNamespace(top=top), profile=settings)
+    other = SimpleNamespace(profile=SimpleNamespace(sae=SimpleNamespace(seed=1)))  # of which nothing has been gathered
+    run.replicas = [run, other]
     found = agreement(run, pd.concat([own, own.assign(control="random")]), Letters())
     assert found.latent.tolist() == list(range(6)) and found.similarity.tolist() == [1, 1, 1, 0, 0, 0]
     assert found.steering.tolist() == list("abcdef")
@@ -44,3 +47,13 @@ def test_every_metric_is_a_quality_and_a_new_one_becomes_one(monkeypatch):
     assert list(qualities(table)) == ["synthetic_norm", "auroc", "iou", "clip", "correctness"]
     monkeypatch.setitem(METRICS, "taste", METRICS["iou"])
     assert list(qualities(table.assign(taste=1.0)))[-1] == "taste" and "taste" not in qualities(table)
+
+
+def test_correlations_are_over_latents_with_a_composite_beside_the_metrics():
+    table = scores(1, 40, (TOP_K.masks,)).assign(similarity=np.linspace(0, 1, 40), synthetic_norm=1.0)
+    rising = table.assign(iou=table.similarity, composite=table.similarity, correctness=-table.similarity)
+    found = correlations({"M": rising})
+    assert found.set_index("metric").estimate[["iou", "composite", "correctness"]].round(6).tolist() == [1, 1, -1]
+    lines = findings(found)
+    assert lines[0].startswith("M: Top-k's correctness falls with its similarity")
+    assert lines[1].startswith("M: Top-k's quality (composite) rises with its similarity")

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -122,7 +123,7 @@ def test_a_larger_language_model_names_more_objects():
     names = ("subject-a-tiny-1", "subject-a-small-1", "subject-a")
     quality = [json.loads((MODELS / name / "training.json").read_text())["quality"] for name in names]
     recall = [q["object recall"] for q in quality]
-    assert all(a["high"] < b["low"] for a, b in zip(recall, recall[1:])), recall
+    assert all(a["high"] < b["low"] for a, b in pairwise(recall)), recall
 
 
 @pytest.mark.parametrize("name", sorted(set(SUBJECTS) - {"subject-a-taught", "subject-b"}))
