@@ -202,6 +202,7 @@ class Profile:
         faults, trained, drawn = [], d.pretrained is None, i.source == "scenes"
         if trained and not i.train:
             faults.append("images.train is 0, and must be at least 1, unless sae.pretrained names a dictionary")
+        study, dosed = self.study, 2 * self.study.dose_images
         layers, patches = subject.model.encoder or (1000, 128**2)  # nobody knows yet: more than any has
         faults += [
             f"{key} is {value:.12g}, and must be at most {most:.12g} ({what})"
@@ -213,13 +214,9 @@ class Profile:
                 ("images.closeup + wallpaper + empty", round(i.closeup + i.wallpaper + i.empty, 9), 1, "all images"),
                 ("sae.batch", d.batch * trained, i.train * patches, f"patches of {i.train} training images"),
                 ("subject.layer", subject.layer * (not subject.layers), layers - 1, "the encoder's last layer"),
-                ("explain.min_images", e.min_images * drawn, self.study.dose_images, "study.dose_images"),
-                (
-                    "sae.batch",
-                    d.batch * drawn,
-                    2 * self.study.dose_images * patches,
-                    "patches of study.dose_images, twice",
-                ),
+                ("explain.min_images", e.min_images * drawn, study.dose_images, "study.dose_images"),
+                ("sae.batch", d.batch * drawn, dosed * patches, "patches of study.dose_images, twice"),
+                ("study.dictionaries", study.dictionaries * (not trained), 1, "a released one has no other seeds"),
             )
             if value > most
         ]

@@ -83,7 +83,7 @@ def test_both_kinds_of_evidence_are_pooled_latent_by_latent():
     assert len(both) == 40 and both.context.mean() == 0.75 and set(both.context) == {0.5, 1.0}
 
 
-@pytest.mark.parametrize(("low", "high", "word"), [(0.1, 0.7, "rises"), (0.7, 0.1, "falls"), (0.3, 0.3, "No trend")])
+@pytest.mark.parametrize(("low", "high", "word"), [(0.1, 0.7, "rises"), (0.7, 0.1, "falls"), (0.3, 0.3, "no trend")])
 def test_the_slope_compares_the_ends_and_its_words_follow(low, high, word):
     shares = {(m, d): s for m in TOP_K for d, s in ((0.0, low), (1.0, high))} | {(STEERING.add, 1.0): 0.1}
     fixed = said(shares | {(m, 0.5): 1.0 for m in TOP_K})  # what is between the ends does not count

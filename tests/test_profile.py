@@ -501,5 +501,10 @@ def test_what_only_yaml_takes_for_another_number_is_refused(value):
 
 
 def test_studies_that_would_fail_an_hour_later_are_refused_at_once():
+    released = {"sae.pretrained": "data/models/clip-judge", "study.dictionaries": 2}
+    with pytest.raises(
+        ProfileError, match="study.dictionaries is 2, and must be at most 1 .a released one has no other"
+    ):
+        load("smoke", released)
     with pytest.raises(ProfileError, match="explain.min_images is 10, and must be at most 5 .study.dose_images"):
         load("smoke", {"study.dose_images": 5})

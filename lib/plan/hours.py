@@ -23,6 +23,7 @@ MEANING = (
 )
 BASES = 3  # empty pictures tried besides the white one
 CONTROLS = 2 * len(STEERING)  # of Steering: two kinds of direction for each of its methods
+PERMUTED = sum(m in PUBLISHED for m in HYBRID)  # of the hybrid: another latent's direction
 STEER, SHOW = STEERING.add, TOP_K.masks  # methods of one family, and the hybrid and Top-k, cost the same
 
 
@@ -130,7 +131,8 @@ def explanation_cost(p: Prices, methods: Sequence[Method], test: int, controls: 
     e = p.profile.explain
     tried = {m: len(e.steering if m in STEERING else e.hybrid) for m in methods if m in STEERED}
     sweep = sum(n * (p.explain(m, e.validation) + e.validation * p.mask) for m, n in tried.items())
-    return sweep + sum(p.explain(m, test) for m in methods) + controls * p.explain(STEER, test)
+    swapped = PERMUTED * p.explain(SHOW, test) if controls else 0
+    return sweep + sum(p.explain(m, test) for m in methods) + controls * p.explain(STEER, test) + swapped
 
 
 def costs(profile: Profile) -> Iterator[Cost]:
@@ -144,12 +146,14 @@ def costs(profile: Profile) -> Iterator[Cost]:
     )
     yield Cost("03", "evidence", p and evidence_cost(p))
     yield Cost("04", "explanations", p and explanation_cost(p, COMPARED, test, CONTROLS))
-    yield Cost("05", "scores", p and (len(COMPARED) + CONTROLS) * test * p.score)
+    yield Cost("05", "scores", p and (len(COMPARED) + CONTROLS + PERMUTED) * test * p.score)
+    if profile.study.dictionaries > 1:
+        yield Cost("06", "other dictionaries", p and _replicas_cost(p))
     for name in profile.variants:
         other = Prices.of(profile.variant(name))
         yield Cost("07", f"variant {name}", other and _variant_cost(other))
     yield Cost("08", "protocols", p and len(PUBLISHED) * test * p.mask)
-    controls = 4 * sum(m in PUBLISHED for m in HYBRID)  # another direction of two kinds, other images, or both
+    controls = 3 * PERMUTED  # random directions, other images, or both; another's direction is there
     yield Cost("09", "controls", p and controls * (p.explain(SHOW, n) + n * p.score))
     yield Cost("10", "contextual bias", p and _bias_cost(p))
     for name, model in profile.explainers.items():
@@ -159,6 +163,16 @@ def costs(profile: Profile) -> Iterator[Cost]:
     both = 2 * len(profile.images.sizes)  # Top-k and the hybrid
     yield Cost("13", "image set sizes", p and both * (p.explain(SHOW, n) + n * p.score))
     yield Cost("16", "sensitivity", p and _sensitivity_cost(p))
+
+
+def _replicas_cost(p: Prices) -> float:
+    """Dictionaries of other seeds: trained on the same activations, gathered for in one pass, with their own choices."""
+    test, recipe, images = p.profile.explain.test, p.profile.sae, p.profile.images
+    learnt = images.train * p.shape.learn(recipe.k + min(recipe.latents, p.shape.vision_width // 2))
+    controls = 2  # random and permuted directions, added
+    scores = (len(PUBLISHED) + controls + PERMUTED) * test * p.score
+    each = learnt + explanation_cost(p, PUBLISHED, test, controls) + scores
+    return images.train * p.see + evidence_cost(p) + (p.profile.study.dictionaries - 1) * each
 
 
 def _variant_cost(p: Prices) -> float:
