@@ -166,7 +166,7 @@ def costs(profile: Profile) -> Iterator[Cost]:
 
 
 def _replicas_cost(p: Prices) -> float:
-    """Dictionaries of other seeds: trained on the same activations, gathered for in one pass, with their own choices."""
+    """Dictionaries of other seeds: trained on the same activations, gathered for in one pass, with own choices."""
     test, recipe, images = p.profile.explain.test, p.profile.sae, p.profile.images
     learnt = images.train * p.shape.learn(recipe.k + min(recipe.latents, p.shape.vision_width // 2))
     controls = 2  # random and permuted directions, added
