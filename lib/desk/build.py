@@ -106,7 +106,8 @@ SUBJECTS = {
 def _encoder(recipe: EncoderRecipe | Asset, work: Path) -> tuple[str, torch.nn.Module, list[dict[str, float]]]:
     """Family, trained encoder and log."""
     if isinstance(recipe, EncoderRecipe):
-        return recipe.family, *train_encoder(recipe, work)
+        vision, log = train_encoder(recipe, work)
+        return recipe.family, vision.to(torch.bfloat16).float(), log  # as it ships: all language models see the same
     folder = recipe.fetch()
     model = load_whole(AutoModelForImageTextToText, str(folder), dtype=torch.float32, attn_implementation="eager")
     return "gemma3", model.model.vision_tower, read_file(folder / "training.json")["encoder"]
@@ -120,6 +121,14 @@ class Studied:
     scenes: int
     views: int
     joint: bool
+
+
+def studied(recipe: Recipe) -> Studied:
+    """What the language model of a recipe studies: the same as that of the subject whose encoder it takes."""
+    eye, tongue = recipe.encoder, recipe.explainer
+    if isinstance(eye, Asset) and (maker := SUBJECTS.get(Path(eye).name)):
+        eye = maker.encoder
+    return Studied(eye, tongue.scenes, tongue.views, tongue.joint)
 
 
 def _work(work: Path, name: str, recipe: Recipe | Studied | clip_judge.ClipRecipe) -> Path:
@@ -139,7 +148,7 @@ def build_subject(name: str, recipe: Recipe, models: Path = MODELS, work: Path =
     model = FAMILIES[family].build(vision, tongue.width, tongue.layers, tongue.heads)
     model.model.vision_tower.requires_grad_(tongue.joint)
     proc = FAMILIES[family].processor()
-    pictures = _work(work, "studied", Studied(recipe.encoder, tongue.scenes, tongue.views, tongue.joint))
+    pictures = _work(work, "studied", studied(recipe))
     explainer_log = train_explainer(model, proc, tongue, tongue_work, pictures)
     fresh = work / name
     model.to(torch.bfloat16).save_pretrained(fresh)
