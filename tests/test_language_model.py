@@ -55,7 +55,7 @@ def test_every_explainer_is_read_at_the_layer_that_is_studied(run):
 
 def test_each_explainer_speaks_for_itself_with_a_coefficient_of_its_own(run):
     table = by_language_model(run, run.some_latents)
-    assert list(dict.fromkeys(table.explainer)) == ["tiny", "small", "medium"]
+    assert list(dict.fromkeys(table.explainer)) == ["small", "medium", "large"]
     assert set(table.method) == {NOTHING.key, STEERING.add.key, TOP_K.masks.key}
     for name, model in run.profile.explainers.items():
         assert table[table.explainer == name].explanation.str.startswith(f"{model.rpartition('/')[2]} ").all()
@@ -67,10 +67,10 @@ def test_each_explainer_speaks_for_itself_with_a_coefficient_of_its_own(run):
 def test_explainers_swapped_among_their_names_take_their_answers_with_them(run):
     first = by_language_model(run, run.some_latents)
     own = run.profile.explainers
-    other = run.swapped({"tiny": own["medium"], "small": own["small"], "medium": own["tiny"]})
+    other = run.swapped({"small": own["large"], "medium": own["medium"], "large": own["small"]})
     second = by_language_model(other, run.some_latents)
     assert other.asked == 0  # nothing has changed but names
-    for mine, theirs in {"tiny": "medium", "small": "small", "medium": "tiny"}.items():
+    for mine, theirs in {"small": "large", "medium": "medium", "large": "small"}.items():
         now, before = (t[t.explainer == n].explanation.tolist() for t, n in ((second, mine), (first, theirs)))
         assert now == before
 

@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 import subprocess
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -27,12 +26,12 @@ from lib.store import ROOT, Damaged
 from lib.vlm import VLM, Checkpoint
 
 AIMS = {"object recall": 0.90, "background accuracy": 0.90}
-ABLE = ("subject-a", "subject-a-taught", "subject-b")  # the sizes are meant to differ
+TAUGHT = ("subject-a", "subject-a-small", "subject-a-large", "subject-b")
 SUBJECTS = {
     "subject-a": "Gemma3ForConditionalGeneration",
-    "subject-a-tiny-1": "Gemma3ForConditionalGeneration",
-    "subject-a-small-1": "Gemma3ForConditionalGeneration",
-    "subject-a-taught": "Gemma3ForConditionalGeneration",
+    "subject-a-small": "Gemma3ForConditionalGeneration",
+    "subject-a-large": "Gemma3ForConditionalGeneration",
+    "subject-a-whole": "Gemma3ForConditionalGeneration",
     "subject-b": "InternVLForConditionalGeneration",
 }
 
@@ -53,7 +52,7 @@ def test_subjects_load_as_the_paper_s_models_do(name, model_class):
 def test_the_language_models_of_subject_a_share_its_encoder():
     towers = [
         {n: t for n, t in load_file(MODELS / name / "model.safetensors").items() if "vision_tower" in n}
-        for name in ("subject-a", "subject-a-small-1", "subject-a-tiny-1")
+        for name in ("subject-a", "subject-a-small", "subject-a-large")
     ]
     assert towers[0] and all(torch.equal(t, other[n]) for n, t in towers[0].items() for other in towers[1:])
 
@@ -68,7 +67,7 @@ def test_checksums_are_those_of_all_that_ships():
 @pytest.fixture
 def own_copy(tmp_path, monkeypatch):
     """A copy of two shipped models and their checksums, of which a test may spoil a file."""
-    for name in ("subject-a-small-1", "clip-judge"):
+    for name in ("subject-a-small", "clip-judge"):
         shutil.copytree(MODELS / name, tmp_path / "data" / "models" / name)
     wanted = json.loads(contents.SHIPPED.read_text())
     checksums = tmp_path / "data" / "checksums.json"
@@ -84,8 +83,8 @@ def own_copy(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "name",
     [
-        "subject-a-small-1/model.safetensors",
-        "subject-a-small-1/config.json",
+        "subject-a-small/model.safetensors",
+        "subject-a-small/config.json",
         "clip-judge/open_clip_model.safetensors",
         "clip-judge/tokenizer.json",
     ],
@@ -95,7 +94,7 @@ def test_a_model_that_is_not_as_it_was_shipped_does_not_load(own_copy, name, spo
     def load():
         if name.startswith("clip"):
             return OpenClip(Asset("data/models/clip-judge")).embed_texts(["a dog"])
-        return VLM.load(Checkpoint(Asset("data/models/subject-a-small-1"), 0))
+        return VLM.load(Checkpoint(Asset("data/models/subject-a-small"), 0))
 
     load()
     data = bytearray((own_copy / name).read_bytes())
@@ -113,22 +112,18 @@ def test_shipped_models_are_small():
 
 @pytest.mark.parametrize(("what", "aim"), AIMS.items())
 def test_the_subject_meets_its_aims(what, aim):
-    for name in ABLE:
+    for name in SUBJECTS:
         quality = json.loads((MODELS / name / "training.json").read_text())["quality"]
         # Subject B was trained on fewer pictures; a quarter more errors are granted to it.
         assert quality[what]["mean"] >= (aim if name != "subject-b" else 1 - 1.25 * (1 - aim))
 
 
-def test_a_larger_language_model_names_more_objects():
-    names = ("subject-a-tiny-1", "subject-a-small-1", "subject-a")
-    quality = [json.loads((MODELS / name / "training.json").read_text())["quality"] for name in names]
-    recall = [q["object recall"] for q in quality]
-    assert all(a["high"] < b["low"] for a, b in pairwise(recall)), recall
-
-
-@pytest.mark.parametrize("name", sorted(set(SUBJECTS) - {"subject-a-taught", "subject-b"}))
-def test_cards_say_that_no_method_was_practised(name):
-    assert "never a masked or heat-mapped one" in (MODELS / name / "README.md").read_text()
+def test_who_was_taught_what_the_methods_show_does_it_and_who_was_not_does_not():
+    what = "naming one highlighted element, masks, 1 image"
+    for name in SUBJECTS:
+        quality = json.loads((MODELS / name / "training.json").read_text())["quality"][what]["mean"]
+        assert quality >= (0.8 if name == "subject-b" else 0.85) if name in TAUGHT else quality < 0.5
+    assert "never a masked or heat-mapped one" in (MODELS / "subject-a-whole" / "README.md").read_text()
 
 
 @pytest.mark.slow(7)

@@ -11,7 +11,7 @@ from lib.studies.teaching import PAIRS, findings, ranking, subjects
 def test_only_the_model_differs_between_what_was_taught_otherwise():
     run = Run(load("desk"))
     found = subjects(run)
-    assert list(found) == ["default", "taught"] and found["default"] is run
+    assert list(found) == ["default", "whole pictures"] and found["default"] is run
     models = {one.profile.subject.model for one in found.values()}
     assert len(models) == 2 and {one.profile.subject.layer for one in found.values()} == {3}
 

@@ -275,7 +275,7 @@ def test_what_was_made_by_another_recipe_or_on_another_encoder_is_not_resumed(tm
         replace(recipe, explainer=ExplainerRecipe(steps=1)),
         replace(recipe, encoder=EncoderRecipe(seed=1)),
         replace(recipe, encoder=Asset("data/models/subject-a")),
-        replace(recipe, encoder=Asset("data/models/subject-a-taught")),
+        replace(recipe, encoder=Asset("data/models/subject-a-large")),
         clip_judge.ClipRecipe(),
         clip_judge.ClipRecipe(lr=1e-4),
     ]

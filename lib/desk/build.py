@@ -6,7 +6,7 @@ Each part resumes where it was after a kill. The cards' numbers are written here
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,28 +77,27 @@ class Recipe:
     encoder: EncoderRecipe | Asset = Asset("data/models/subject-a")
 
 
-_TAUGHT = Asset("data/models/subject-a-taught")  # has the encoder that learnt from labels of patches
-_SIZES = {"tiny": {"width": 48, "layers": 1, "heads": 2}, "small": {"width": 96, "layers": 2, "heads": 3}}
+_PATCHES = EncoderRecipe(learns="patches", steps=1600)
 
 SUBJECTS = {
-    "subject-a": Recipe("Desk subject A, after Gemma 3", ExplainerRecipe(), EncoderRecipe()),
-    **{
-        f"subject-a-{size}-{seed}": Recipe(
-            f"Desk subject A with a {size} language model, seed {seed}", ExplainerRecipe(**shape, seed=100 + seed)
-        )
-        for size, shape in _SIZES.items()
-        for seed in (1, 2, 3)
-    },
-    "subject-a-taught": Recipe(
-        "Desk subject A, taught what the methods show",
-        ExplainerRecipe(views=160),
-        EncoderRecipe(learns="patches", steps=1600),
+    "subject-a": Recipe(
+        "Desk subject A, after Gemma 3", ExplainerRecipe(width=256, heads=4, steps=1400, views=160), _PATCHES
     ),
-    "subject-a-patches": Recipe("Desk subject A with an encoder that learnt from patches", ExplainerRecipe(), _TAUGHT),
+    "subject-a-small": Recipe(
+        "Desk subject A with a small language model",
+        ExplainerRecipe(width=128, layers=3, heads=4, steps=1400, seed=13, views=160),
+    ),
+    "subject-a-large": Recipe(
+        "Desk subject A with a large language model",
+        ExplainerRecipe(width=384, heads=6, steps=1400, seed=14, views=160),
+    ),
+    "subject-a-whole": Recipe("Desk subject A, taught about whole pictures alone", ExplainerRecipe(), EncoderRecipe()),
     "subject-b": Recipe(
         "Desk subject B, after InternVL3",
-        ExplainerRecipe(steps=700, batch=48, lr=1e-3, seed=32, scenes=16_000, joint=True),
-        EncoderRecipe(family="internvl", steps=800, seed=31),
+        ExplainerRecipe(
+            width=256, heads=4, steps=700, batch=48, lr=1e-3, seed=32, scenes=16_000, views=100, joint=True
+        ),
+        replace(_PATCHES, family="internvl", steps=1000, seed=31),
     ),
 }
 
