@@ -45,7 +45,7 @@ def trend(what: str, along: str, e: Estimate) -> str:
     tail = f"{number(e)}, n = {e.n}"
     if side(e):
         return f"{what} {'rises' if side(e) > 0 else 'falls'} {along} ({tail})."
-    return f"{what}: no trend {along} is shown ({tail})."
+    return f"{what.rstrip(',')}: no trend {along} is shown ({tail})."
 
 
 def unsupported(sentence: str) -> bool:
