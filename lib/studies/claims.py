@@ -281,7 +281,7 @@ def scaled(verdicts: list[Verdict]) -> pd.DataFrame:
         sign = (-1 if pick["is"] == "below" else 1) / pick["matters"]
         ends = sorted(sign * (x - pick.get("value", 0.0)) for x in (v.effect.low, v.effect.high))
         at = sign * (v.effect.estimate - pick.get("value", 0.0))
-        rows.append({"claim": v.claim["id"], "verdict": v.verdict, "estimate": at, "low": ends[0], "high": ends[1]})
+        rows.append({"claim": v.claim["claim"], "verdict": v.verdict, "estimate": at, "low": ends[0], "high": ends[1]})
     return pd.DataFrame(rows)
 
 

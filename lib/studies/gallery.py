@@ -45,7 +45,9 @@ def gallery(
     for row, latent in zip(axes, latents):
         _show(row, run.shown, latent, k, mode)
         label = f": {labels[latent]}" if labels else ""
-        row[0].set_title(f"latent {latent}{label}", fontsize=7.5, pad=2)
+        # Wider than its picture, which must not become as wide.
+        row[0].set_title(f"latent {latent}{label}", fontsize=7.5, pad=2).set_in_layout(False)
+        row[1].set_title(" ", fontsize=7.5, pad=2)  # but as high
         lines, (steering, topk, hybrid) = [], trio(mode)
         for method in (topk, steering, hybrid):
             cell = own.loc[(latent, method.key)]
