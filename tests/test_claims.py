@@ -208,5 +208,7 @@ def test_the_page_shows_the_effect_of_every_claim_and_findings_quote_it(folder):
     assert page.effect.tolist() == ["0.200 [0.100, 0.300]", "-"] and page.n.tolist() == [50, "-"]
     assert page.note.tolist() == ["", "no data"] and page["of"][0] == "t: iou"
     assert claims.findings(verdicts) == ["**Holds**: “c” (0.200 [0.100, 0.300], n = 50)"]
+    none = claims.scaled(verdicts[1:])
+    assert none.empty and list(none) == ["claim", "verdict", "estimate", "low", "high"]
     (row,) = claims.scaled(verdicts).itertuples()
     assert (row.estimate, row.low, row.high) == pytest.approx((4, 2, 6))

@@ -282,7 +282,7 @@ def scaled(verdicts: list[Verdict]) -> pd.DataFrame:
         ends = sorted(sign * (x - pick.get("value", 0.0)) for x in (v.effect.low, v.effect.high))
         at = sign * (v.effect.estimate - pick.get("value", 0.0))
         rows.append({"claim": v.claim["claim"], "verdict": v.verdict, "estimate": at, "low": ends[0], "high": ends[1]})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["claim", "verdict", "estimate", "low", "high"])
 
 
 def findings(verdicts: list[Verdict]) -> list[str]:
