@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from lib.methods import MODES, trio
 from lib.metrics import METRICS, metrics_of, voters
 from lib.stats import Estimate, bootstrap, difference
 
 KEYS = ["dictionary", "latent", "concept"]  # what a scored explanation is about; statistics resample the first and last
+BOTH = "both"  # kinds of evidence: the mean of a latent's scores under masks and under heatmaps
 COMPOSITE = "composite"
 COMPOSITES = {COMPOSITE: voters(), "without iou": [name for name in voters() if name != "iou"]}
 
@@ -35,13 +37,27 @@ def values(scored: pd.DataFrame, method: str, metric: str, control: str = "") ->
     return column(scored[(scored.method == method) & (scored.control == control)], metric)
 
 
+def of_family(scored: pd.DataFrame, family: str, metric: str, evidence: str, control: str = "") -> pd.Series:
+    """A metric of all latents under ``Steering``, ``Top-k`` or ``hybrid``, with one kind of evidence or :data:`BOTH`.
+
+    Steering sees no evidence, and has the same scores under each.
+    """
+    modes = MODES if evidence == BOTH else [evidence]
+    keys = [next(m.key for m in trio(mode) if m.short == family) for mode in modes]
+    return sum(values(scored, key, metric, control) for key in keys) / len(keys)
+
+
+def standardised(table: pd.DataFrame, metrics: Sequence[str]) -> np.ndarray:
+    """The mean of several metrics, each in standard deviations of all rows: ``[rows]``."""
+    return np.mean([(table[m] - table[m].mean()) / max(table[m].std(), 1e-12) for m in metrics], 0)
+
+
 def with_composites(scored: pd.DataFrame) -> pd.DataFrame:
     """Scores with :data:`COMPOSITES`, means of metrics, each in standard deviations of all rows.
 
     One number to decide claims about several metrics by: differences of it are in standard deviations.
     """
-    units = {m: (scored[m] - scored[m].mean()) / max(scored[m].std(), 1e-12) for m in voters()}
-    return scored.assign(**{name: np.mean([units[m] for m in of], 0) for name, of in COMPOSITES.items()})
+    return scored.assign(**{name: standardised(scored, of) for name, of in COMPOSITES.items()})
 
 
 def titled(metric: str) -> str:

@@ -198,11 +198,10 @@ class Profile:
 
     def __post_init__(self) -> None:
         """Refuse settings that do not go together."""
-        subject, i, e, d = self.subject, self.images, self.explain, self.sae
+        subject, i, e, d, study = self.subject, self.images, self.explain, self.sae, self.study
         faults, trained, drawn = [], d.pretrained is None, i.source == "scenes"
         if trained and not i.train:
             faults.append("images.train is 0, and must be at least 1, unless sae.pretrained names a dictionary")
-        study, dosed = self.study, 2 * self.study.dose_images
         layers, patches = subject.model.encoder or (1000, 128**2)  # nobody knows yet: more than any has
         faults += [
             f"{key} is {value:.12g}, and must be at most {most:.12g} ({what})"
@@ -215,8 +214,7 @@ class Profile:
                 ("sae.batch", d.batch * trained, i.train * patches, f"patches of {i.train} training images"),
                 ("subject.layer", subject.layer * (not subject.layers), layers - 1, "the encoder's last layer"),
                 ("explain.min_images", e.min_images * drawn, study.dose_images, "study.dose_images"),
-                ("sae.batch", d.batch * drawn, dosed * patches, "patches of study.dose_images, twice"),
-                ("study.dictionaries", study.dictionaries * (not trained), 1, "a released one has no other seeds"),
+                ("sae.batch", d.batch * drawn, 2 * study.dose_images * patches, "patches of study.dose_images, twice"),
             )
             if value > most
         ]
@@ -230,6 +228,11 @@ class Profile:
     def label(self) -> str:
         """Name of the figures folder: results with overrides never replace those without."""
         return f"{self.name}+{self.changes}" if self.changes else self.name
+
+    @property
+    def dictionaries(self) -> int:
+        """How many the main comparison is made over: a released one has no other seeds."""
+        return 1 if self.sae.pretrained else self.study.dictionaries
 
     @cached_property
     def views(self) -> dict[str, Profile]:

@@ -54,8 +54,12 @@ class Run:
 
     @cached_property
     def replicas(self) -> list[Run]:
-        """This run, and others that differ in the seed of their dictionary alone; each chooses its own coefficients."""
-        more = range(self.profile.sae.seed + 1, self.profile.sae.seed + self.profile.study.dictionaries)
+        """This run, and others that differ in the seed of their dictionary alone; each chooses its own coefficients.
+
+        A released dictionary has no other seeds.
+        """
+        first = self.profile.sae.seed
+        more = range(first + 1, first + self.profile.dictionaries)
         others = [self.changed({"sae.seed": seed}) for seed in more]
         for one in others:  # one encoder, and one world
             one.vlm, one.world = self.vlm, self.world

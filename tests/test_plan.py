@@ -333,7 +333,7 @@ def test_hours_are_flops_at_the_stated_speed(tflops):
 
 def test_drawing_costs_steps_and_guidance():
     many, few = cost("05"), cost("05", {"score.steps": 10})
-    drawn = 12 * 100 * 3 * 20 * 2 * 5100e9  # explanations x pictures x steps x guidance
+    drawn = 14 * 100 * 3 * 20 * 2 * 5100e9  # explanations x pictures x steps x guidance
     assert many - few == pytest.approx(drawn)
 
 

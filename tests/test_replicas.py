@@ -38,6 +38,8 @@ def test_replicas_differ_in_the_seed_of_their_dictionary_alone(run):
     assert all(one.profile.as_dict() | {"sae": 0} == run.profile.as_dict() | {"sae": 0} for one in run.replicas)
     assert len({one.dictionary.folder for one in run.replicas}) == 3
     assert all(one.vlm is run.vlm for one in run.replicas)
+    released = run.changed({"sae.pretrained": "a/b:c"})
+    assert released.replicas == [released]
 
 
 def test_one_pass_gathers_for_every_dictionary_what_its_own_would(tmp_path, run, tiny_sae, monkeypatch):

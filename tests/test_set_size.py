@@ -31,7 +31,7 @@ def test_each_set_is_asked_about_once_and_the_whole_is_the_main_run(
 ):
     run = stand_in(tmp_path, tiny_vlm, tiny_sae, monkeypatch, images__sizes=sizes)
     latents = run.some_latents
-    main = [run.explanations(run.at_best(method), latents) for method in SHOWN_SETS]
+    main = [run.score(run.explanations(run.at_best(method), latents)) for method in SHOWN_SETS]
     asked = run.asked
     table = by_set_size(run, latents)
     assert list(dict.fromkeys(table.images)) == expected

@@ -147,7 +147,7 @@ def costs(profile: Profile) -> Iterator[Cost]:
     yield Cost("03", "evidence", p and evidence_cost(p))
     yield Cost("04", "explanations", p and explanation_cost(p, COMPARED, test, CONTROLS))
     yield Cost("05", "scores", p and (len(COMPARED) + CONTROLS + PERMUTED) * test * p.score)
-    if profile.study.dictionaries > 1:
+    if profile.dictionaries > 1:
         yield Cost("06", "other dictionaries", p and _replicas_cost(p))
     for name in profile.variants:
         other = Prices.of(profile.variant(name))
@@ -172,7 +172,7 @@ def _replicas_cost(p: Prices) -> float:
     controls = 2  # random and permuted directions, added
     scores = (len(PUBLISHED) + controls + PERMUTED) * test * p.score
     each = learnt + explanation_cost(p, PUBLISHED, test, controls) + scores
-    return images.train * p.see + evidence_cost(p) + (p.profile.study.dictionaries - 1) * each
+    return images.train * p.see + evidence_cost(p) + (p.profile.dictionaries - 1) * each
 
 
 def _variant_cost(p: Prices) -> float:

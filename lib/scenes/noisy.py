@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from lib.scenes.catalogue import elements, membership
 from lib.scenes.images import SceneImages
+from lib.scenes.instances import largest_instance
 from lib.scenes.language import read
 
 
@@ -47,13 +48,16 @@ class NoisySegmenter:
     def segment(self, text: str, image: int, first_only: bool = False) -> np.ndarray:
         """Pixels of ``image`` marked for what ``text`` names: ``[H, W]`` bool; empty if it names nothing.
 
-        With ``first_only``, those of the first thing that it names, as in the published protocol.
+        With ``first_only``, those of one instance of the first thing that it finds, as the exact segmenter has it.
         """
-        names = _named(text)[: 1 if first_only else None]
-        found = np.zeros(self.images.scene(image).atoms.shape, bool)
-        for name in names:
-            found |= _found(self, name, image)
-        return found
+        scene = self.images.scene(image)
+        masks = (_found(self, name, image) for name in _named(text))
+        none = np.zeros(scene.atoms.shape, bool)
+        if not first_only:
+            return np.logical_or.reduce([none, *masks])
+        mask = next((mask for mask in masks if mask.any()), none)
+        one = mask & largest_instance(scene.layout, frozenset(np.unique(scene.atoms[mask]).tolist()))
+        return one if one.any() else mask  # of a mask that is one region already, perhaps of another instance
 
 
 @lru_cache(maxsize=4096)  # what is said of one latent names the same elements again and again; 40 MB

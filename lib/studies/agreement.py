@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from lib.effects import as_estimates, column, effect
+from lib.effects import as_estimates, column, effect, standardised
 from lib.findings import trend
 from lib.judges.sentences import SentenceEmbedder
 from lib.methods import STEERING, TOP_K
@@ -44,8 +44,7 @@ def agreement(run: Run, scored: pd.DataFrame, embedder: SentenceEmbedder) -> pd.
     peaks = {one.profile.sae.seed: one.held_out.top.score[:, : run.profile.explain.k].mean(1) for one in runs}
     peak = np.array([float(peaks[d][i]) for d, i in zip(table.dictionary, table.latent)]).clip(1e-12)
     table = table.assign(steering=other, similarity=similarity, synthetic_norm=table.synthetic / peak)
-    units = [(table[m] - table[m].mean()) / max(table[m].std(), 1e-12) for m in VOTERS]
-    return table.assign(composite=np.mean(units, 0))
+    return table.assign(composite=standardised(table, VOTERS))
 
 
 def above_thresholds(table: pd.DataFrame, thresholds: Sequence[float]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from lib.effects import as_estimates, column, effect, values
+from lib.effects import BOTH, as_estimates, column, effect, of_family, values
 from lib.findings import contrast, number
 from lib.judges import Reader
 from lib.methods import MODES, PUBLISHED, STEERING, TOP_K, Mode, trio
@@ -122,14 +122,6 @@ def bias_selection(scored: dict[str, pd.DataFrame], truths: Mapping[str, Truth |
 # -- all latents that truly are backgrounds --------------------------------------------------------
 
 
-def _column(said: pd.DataFrame, method: str, what: str, mode: str, control: str = "") -> pd.Series:
-    """An outcome of a family under one kind of evidence, or the mean of both kinds, for every latent."""
-    if method == "Steering":
-        return values(said, STEERING.add.key, what, control)
-    keys = [trio(one)[1 if method == "Top-k" else 2].key for one in (MODES if mode == "both" else [mode])]
-    return sum(values(said, key, what, control) for key in keys) / len(keys)
-
-
 def bias_truth(said: pd.DataFrame) -> pd.DataFrame:
     """Shares of outcomes of the explanations of true background latents: ``method, evidence, what, estimate...``.
 
@@ -173,13 +165,13 @@ def bias_truth_effects(said: pd.DataFrame, model: str) -> pd.DataFrame:
 
     for what in ("context", "object"):
         for other in ("Steering", "hybrid"):
-            for mode in (*MODES, "both"):
-                sides = (_column(said, method, what, mode) for method in ("Top-k", other))
+            for mode in (*MODES, BOTH):
+                sides = (of_family(said, family, what, mode) for family in ("Top-k", other))
                 add(f"{what}: Top-k - {other}", mode, *sides)
-    for method, mode in (("Top-k", "both"), ("hybrid", "both"), ("Steering", "blank")):
-        sides = (_column(said, method, what, mode) for what in ("context", "elsewhere"))
-        add(f"context: {method} - coincidence", mode, *sides)
-    sides = (_column(said, "Steering", "object", "blank", control) for control in ("", "random"))
+    for family, mode in (("Top-k", BOTH), ("hybrid", BOTH), ("Steering", "blank")):
+        sides = (of_family(said, family, what, BOTH) for what in ("context", "elsewhere"))
+        add(f"context: {family} - coincidence", mode, *sides)
+    sides = (values(said, STEERING.add.key, "object", control) for control in ("", "random"))
     add("object: Steering - random directions", "blank", *sides)
     return pd.DataFrame(rows)
 

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import pandas as pd
 
-from lib.effects import COMPOSITES, KEYS, as_estimates, column, effect, titled, values, with_composites
+from lib.effects import (
+    BOTH,
+    COMPOSITES,
+    KEYS,
+    as_estimates,
+    column,
+    effect,
+    of_family,
+    titled,
+    values,
+    with_composites,
+)
 from lib.findings import contrast
-from lib.methods import HYBRID, METHODS, NOTHING, STEERING, TOP_K, trio
+from lib.methods import HYBRID, METHODS, MODES, NOTHING, STEERING, TOP_K, trio
 from lib.metrics import METRICS, metrics_of
 from lib.run import Run
 from lib.scenes.truth import MEASURES, Truth
@@ -130,11 +141,9 @@ def own_direction(scored: pd.DataFrame) -> pd.DataFrame:
     Under masks, under heatmaps, and the mean of both: what the direction adds to the pictures.
     """
     scored, rows = with_composites(scored), []
-    keys = {"masks": [HYBRID.masks_add.key], "heatmaps": [HYBRID.heatmaps_add.key]}
-    for evidence, methods in {**keys, "both": [key for part in keys.values() for key in part]}.items():
+    for evidence in (*MODES, BOTH):
         for metric in (*metrics_of(scored), *COMPOSITES):
-            own, other = (sum(values(scored, key, metric, c) for key in methods) for c in ("", "permuted"))
-            e = difference(own / len(methods), other / len(methods))
+            e = difference(*(of_family(scored, "hybrid", metric, evidence, c) for c in ("", "permuted")))
             rows.append({"what": "own - another's direction", "evidence": evidence, "metric": metric, **effect(e)})
     return pd.DataFrame(rows)
 
@@ -152,6 +161,6 @@ def findings(steering: pd.DataFrame, hybrid: pd.DataFrame) -> list[str]:
         for r, e in zip(own.itertuples(), as_estimates(own))
         if r.metric != "without iou"
     ]
-    both = hybrid[(hybrid.evidence == "both") & (hybrid.metric != "without iou")]
+    both = hybrid[(hybrid.evidence == BOTH) & (hybrid.metric != "without iou")]
     pair = ("the hybrid with its own direction", "with another latent's")
     return lines + [contrast(titled(r.metric), *pair, e) for r, e in zip(both.itertuples(), as_estimates(both))]

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from lib.effects import KEYS, as_estimates, column, effect
+from lib.effects import BOTH, KEYS, as_estimates, column, effect, of_family, values
 from lib.findings import contrast, number
 from lib.judges import Reader
-from lib.methods import HYBRID, STEERING, TOP_K, trio
+from lib.methods import STEERING, TOP_K, trio
 from lib.metrics import voters
 from lib.paper import csv_of
 from lib.scenes.catalogue import elements
@@ -157,15 +157,11 @@ def level_effects(scored: pd.DataFrame, reader: Reader, truths: Mapping[int, Tru
     for what in LEVELS[:3]:
         part = own[own.level == what]
 
-        def share(*keys: str, control: str = "", part: pd.DataFrame = part) -> pd.Series:
-            found = [part[(part.method == key) & (part.control == control)] for key in keys]
-            return sum(column(table, "right") for table in found) / len(found)
-
-        steering, top_k = share(STEERING.add.key), share(*(m.key for m in TOP_K))
+        steering, top_k, hybrid = (of_family(part, family, "right", BOTH) for family in ("Steering", "Top-k", "hybrid"))
         pairs = {
             "Steering - Top-k": (steering, top_k),
-            "hybrid - Top-k": (share(HYBRID.masks_add.key, HYBRID.heatmaps_add.key), top_k),
-            "Steering - random directions": (steering, share(STEERING.add.key, control="random")),
+            "hybrid - Top-k": (hybrid, top_k),
+            "Steering - random directions": (steering, values(part, STEERING.add.key, "right", "random")),
         }
         for name, (a, b) in pairs.items():
             rows.append({"level": what, "what": name, **effect(difference(a, b) if len(part) else NOTHING_KNOWN)})

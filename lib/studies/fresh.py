@@ -44,7 +44,7 @@ def with_fresh(scored: pd.DataFrame, truths: dict[int, Truth]) -> pd.DataFrame:
     for measure, name in FRESH.items():
         known[name] = [
             truths[seed].score(latent, text, measure) if fires[seed][latent] else np.nan
-            for seed, latent, text in scored[keys].drop_duplicates().itertuples(index=False)
+            for seed, latent, text in known[keys].itertuples(index=False)
         ]
     return scored.merge(known, on=keys, how="left", validate="many_to_one")
 

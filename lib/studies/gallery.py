@@ -45,9 +45,9 @@ def gallery(
     for row, latent in zip(axes, latents):
         _show(row, run.shown, latent, k, mode)
         label = f": {labels[latent]}" if labels else ""
-        # Wider than its picture, which must not become as wide.
-        row[0].set_title(f"latent {latent}{label}", fontsize=7.5, pad=2).set_in_layout(False)
-        row[1].set_title(" ", fontsize=7.5, pad=2)  # but as high
+        row[0].set_title(" ", fontsize=7.5, pad=2)  # as high as the words, which may be wider than their picture
+        where = {"xytext": (0, 2), "xycoords": "axes fraction", "textcoords": "offset points"}
+        row[0].annotate(f"latent {latent}{label}", (0, 1), **where, fontsize=7.5).set_in_layout(False)
         lines, (steering, topk, hybrid) = [], trio(mode)
         for method in (topk, steering, hybrid):
             cell = own.loc[(latent, method.key)]

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lib.effects import column, titled, values
+from lib.effects import BOTH, column, titled, values
 from lib.findings import contrast, number
 from lib.methods import COMPARED, STEERED, STEERING, Method
 from lib.metrics import metrics_of
 from lib.paper import csv_of
 from lib.run import Run
 from lib.stats import Estimate, bootstrap, bootstrap_ratio, difference
-from lib.studies.significance import BOTH, sides
+from lib.studies.significance import sides
 
 
 @dataclass(frozen=True)

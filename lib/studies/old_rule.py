@@ -83,14 +83,8 @@ def findings(check: dict[str, Any], folder: Path, claim: str = "?") -> list[Find
 
     Raises
     ------
-    MissingStage
-        If the table has not been written.
-    Damaged
-        If it is no table, or has something else where a number must be.
-    NothingToTest
-        If the check picks no row.
-    ClaimError
-        If it is not written as it must be, or names an unknown column.
+    MissingStage, Damaged, NothingToTest, ClaimError
+        As :func:`rows_of`; ``ClaimError`` also if the check is not written as it must be.
     """
     if fault := fault_of_check(check):
         raise ClaimError(f"claim {claim} {fault}")

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from lib.effects import KEYS, column, effect
+from lib.effects import KEYS, as_estimates, column, effect
 from lib.findings import contrast, number, side
 from lib.methods import STEERING, TOP_K, Method
 from lib.metrics import METRICS, voters
@@ -213,7 +213,7 @@ def answer(better: pd.DataFrame, names: dict[str, str]) -> str:
     """
     part = better[better.segmenter == better.segmenter.iloc[-1]]
     first, judge = names[part.best.iloc[0]], f"with the {part.segmenter.iloc[0]} segmenter"
-    estimates = [(names[row.other], Estimate(row.estimate, row.low, row.high, row.n)) for row in part.itertuples()]
+    estimates = list(zip(part.other.map(names), as_estimates(part)))
     near = [(name, e) for name, e in estimates if side(e) < 1]
     if not near:
         name, e = min(estimates, key=lambda pair: pair[1].mean)
@@ -252,9 +252,8 @@ def findings(dropped: pd.DataFrame, noisy: pd.DataFrame, better: pd.DataFrame, l
             f"{row.same:.3f} and {row.fresh:.3f}; held-out correctness itself reaches {most.fresh:.3f} by fresh scenes"
         )
         lines.append(f"{compared[:-1]}: {reach}.")
-    for row in noisy.itertuples():
-        e = Estimate(row.estimate, row.low, row.high, row.n)
-        lines.append(contrast(aspects[row.aspect], "that of the exact segmenter", "that of the noisy one", e))
+    for aspect, e in zip(noisy.aspect, as_estimates(noisy)):
+        lines.append(contrast(aspects[aspect], "that of the exact segmenter", "that of the noisy one", e))
     for proxy in dict.fromkeys(lean.proxy):
         pair = [estimate(of(lean, proxy=proxy, measure=m)) for m in ("standardised", "right")]
         sides = {side(e) for e in pair}

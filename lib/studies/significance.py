@@ -6,14 +6,13 @@ from collections import Counter
 
 import pandas as pd
 
-from lib.effects import COMPOSITES, as_estimates, effect, titled, values, with_composites
+from lib.effects import BOTH, COMPOSITES, as_estimates, effect, of_family, titled, with_composites
 from lib.findings import contrast
 from lib.methods import MODES, Method, Mode, trio
 from lib.metrics import metrics_of
 from lib.stats import bootstrap_ratio, difference, mann_whitney, normality, wilcoxon
 
 ALPHA = 0.05
-BOTH = "both"  # evidences: the mean of a latent's scores under masks and under heatmaps
 
 
 def pairs_of(evidence: Mode) -> dict[str, tuple[Method, Method]]:
@@ -38,10 +37,8 @@ def normality_table(models: dict[str, pd.DataFrame], methods: tuple[Method, ...]
 
 def sides(scored: pd.DataFrame, evidence: str, comparison: str, metric: str) -> tuple[pd.Series, pd.Series]:
     """A metric of the two methods of a comparison, over the same latents; under ``both`` evidences, the mean."""
-    modes: tuple[Mode, ...] = MODES if evidence == BOTH else (evidence,)
-    pairs = [pairs_of(mode)[comparison] for mode in modes]
-    first, second = zip(*[[values(scored, method.key, metric) for method in pair] for pair in pairs])
-    return sum(first) / len(modes), sum(second) / len(modes)
+    first, second = (of_family(scored, family, metric, evidence) for family in comparison.split(" - "))
+    return first, second
 
 
 def comparisons(scored: pd.DataFrame, model: str) -> pd.DataFrame:

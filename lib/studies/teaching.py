@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import pandas as pd
 
-from lib.effects import COMPOSITES, as_estimates, effect, titled, with_composites
+from lib.effects import BOTH, COMPOSITES, as_estimates, effect, titled, with_composites
 from lib.findings import contrast
 from lib.metrics import metrics_of
 from lib.run import Run
 from lib.stats import difference
-from lib.studies.significance import BOTH, sides
+from lib.studies.significance import sides
 
 PAIRS = ("Steering - Top-k", "hybrid - Top-k")
 
