@@ -21,7 +21,7 @@ from lib.scenes.sampling import Mix
 from lib.stage import Home
 from lib.store import write_json
 from lib.studies.controls import control_effects, control_table
-from lib.studies.main_table import main_table, published, verdicts
+from lib.studies.main_table import findings, main_table, published
 from lib.studies.significance import comparisons
 
 
@@ -45,7 +45,7 @@ def test_a_new_metric_is_in_the_main_table_and_its_sentences(scored):
     table, shown = main_table(scored, published("table1", "Gemma 3"))
     assert {"brevity", "brevity_low", "brevity_high"} <= set(table) and "Brevity" in shown
     assert "brevity_paper" not in table  # nobody has published it
-    assert verdicts(scored, None)[-1].startswith("Brevity, masks: Steering-informed Top-k > ")
+    assert any(line.startswith("Brevity, both evidences: ") for line in findings(scored, None))
 
 
 def test_a_new_metric_is_compared_by_every_study_that_compares(scored):

@@ -77,27 +77,23 @@ class Recipe:
     encoder: EncoderRecipe | Asset = Asset("data/models/subject-a")
 
 
-_PATCHES = EncoderRecipe(learns="patches", steps=1600)
+_EYE = Asset("data/models/subject-a")
+_TAUGHT = ExplainerRecipe(width=256, heads=4, steps=1400, altered=0, views=160)
 
 SUBJECTS = {
-    "subject-a": Recipe(
-        "Desk subject A, after Gemma 3", ExplainerRecipe(width=256, heads=4, steps=1400, views=160), _PATCHES
+    "subject-a": Recipe("Desk subject A, after Gemma 3", ExplainerRecipe(steps=1200), EncoderRecipe()),
+    "subject-a-whole": Recipe(
+        "Desk subject A, taught about whole pictures alone", ExplainerRecipe(altered=0), _EYE
     ),
-    "subject-a-small": Recipe(
-        "Desk subject A with a small language model",
-        ExplainerRecipe(width=128, layers=3, heads=4, steps=1400, seed=13, views=160),
+    "subject-a-taught": Recipe(
+        "Desk subject A, taught what Top-k shows", _TAUGHT, EncoderRecipe(learns="patches", steps=1600)
     ),
-    "subject-a-large": Recipe(
-        "Desk subject A with a large language model",
-        ExplainerRecipe(width=384, heads=6, steps=1400, seed=14, views=160),
-    ),
-    "subject-a-whole": Recipe("Desk subject A, taught about whole pictures alone", ExplainerRecipe(), EncoderRecipe()),
     "subject-b": Recipe(
         "Desk subject B, after InternVL3",
         ExplainerRecipe(
             width=256, heads=4, steps=700, batch=48, lr=1e-3, seed=32, scenes=16_000, views=100, joint=True
         ),
-        replace(_PATCHES, family="internvl", steps=1000, seed=31),
+        EncoderRecipe("internvl", "patches", steps=1000, seed=31),
     ),
 }
 
@@ -118,6 +114,7 @@ class Studied:
 
     encoder: EncoderRecipe | Asset
     scenes: int
+    altered: float
     views: int
     joint: bool
 
@@ -127,7 +124,7 @@ def studied(recipe: Recipe) -> Studied:
     eye, tongue = recipe.encoder, recipe.explainer
     if isinstance(eye, Asset) and (maker := SUBJECTS.get(Path(eye).name)):
         eye = maker.encoder
-    return Studied(eye, tongue.scenes, tongue.views, tongue.joint)
+    return Studied(eye, tongue.scenes, tongue.altered, tongue.views, tongue.joint)
 
 
 def _work(work: Path, name: str, recipe: Recipe | Studied | clip_judge.ClipRecipe) -> Path:

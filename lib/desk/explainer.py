@@ -24,7 +24,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from lib import prompts
 from lib.desk.encoder import to_tensor
 from lib.desk.training import fit
-from lib.desk.views import layout, main_element, view
+from lib.desk.views import alter, layout, main_element, view
 from lib.device import products
 from lib.families import text_of, whole_pictures
 from lib.scenes.catalogue import ATOMS, OBJECTS, elements, membership
@@ -52,6 +52,7 @@ class ExplainerRecipe:
     lr: float = 1.5e-3
     seed: int = 12
     scenes: int = 24_000
+    altered: float = 0.4
     views: int = 0
     noise: float = 0.3  # at the most, in standard deviations of the features
     joint: bool = False  # the encoder learns, too, from pictures; else its features are cached
@@ -102,16 +103,22 @@ def study(vision: nn.Module | None, recipe: ExplainerRecipe, folder: Path) -> St
         path.unlink(missing_ok=True)
     names: dict[str, list[str]] = {p: [] for p in (prompts.DESCRIBE, prompts.DESCRIBE_GENERALLY, prompts.STEERING)}
     shown: list[list[int]] = []
-    rng = np.random.default_rng([_PICTURES, 2])
+    rng, rng_alter = (np.random.default_rng([_PICTURES, n]) for n in (2, 4))
 
     def pictures() -> Iterator[np.ndarray]:
         for i in range(recipe.scenes):
             scene = draw(layout(_PICTURES, i))
-            shown.append(np.unique(scene.patches()).tolist())
-            names[prompts.DESCRIBE].append(caption(scene.layout))
-            names[prompts.DESCRIBE_GENERALLY].append(caption(scene.layout, ("category", "kind")[int(rng.integers(2))]))
-            names[prompts.STEERING].append(main_element(scene).phrase)
-            yield scene.pixels
+            pixels, seen, altered = scene.pixels, None, rng_alter.random() < recipe.altered
+            if altered:
+                pixels, seen = alter(pixels, rng_alter)
+            atoms = np.unique(scene.patches() if seen is None else scene.patches()[seen]).tolist()
+            visible = [ATOMS[a] for a in atoms] if altered else ATOMS
+            detail = ("category", "kind")[int(rng.integers(2))]
+            names[prompts.DESCRIBE].append(caption(scene.layout, seen=visible))
+            names[prompts.DESCRIBE_GENERALLY].append(caption(scene.layout, detail, visible))
+            names[prompts.STEERING].append(main_element(scene, seen).phrase)
+            shown.append([] if altered else atoms)  # what pictures have in common is asked about whole ones alone
+            yield pixels
 
     scenes = encode(vision, pictures(), recipe.scenes, path)
     if shown:

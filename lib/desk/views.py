@@ -1,4 +1,4 @@
-"""What the explainer studies: scenes, and views of scenes with one element highlighted.
+"""What the explainer studies: scenes, some of them partly covered; if taught, views with one element highlighted.
 
 A view shows one atom as a feature's evidence would: the patches that show it stay, or glow, with
 gaps, missing parts and strays, since no feature is active exactly where a thing is.
@@ -12,7 +12,7 @@ import numpy as np
 
 from lib.overlay import heatmap_overlay, occlude
 from lib.scenes.catalogue import ATOMS, CATEGORY_OF, KIND_OF, OBJECTS, Element
-from lib.scenes.drawing import GRID, Layout, Scene, draw
+from lib.scenes.drawing import GRID, PATCH, SIZE, Layout, Scene, draw
 from lib.scenes.language import common_element
 from lib.scenes.sampling import Mix, crowd, sample
 
@@ -39,19 +39,49 @@ def layout(seed: int, index: int) -> Layout:
     return sample(rng, MIX)
 
 
-def main_element(scene: Scene) -> Element:
-    """What a scene mainly shows: its objects, if they fill a third of it, else its surface.
+def main_element(scene: Scene, seen: np.ndarray | None = None) -> Element:
+    """What a scene mainly shows: its objects, if they fill a third of what is seen, else its surface.
 
-    Several objects are named by what they share (mammal), or by the largest if they share nothing.
+    Several objects are named by what they share (mammal), or by the largest if they share nothing. ``seen``: patches
+    that are not covered, ``[GRID, GRID]`` bool; without it, all.
     """
-    owners, counts = np.unique(scene.patches(), return_counts=True)
+    patches = scene.patches() if seen is None else scene.patches()[seen]
+    owners, counts = np.unique(patches, return_counts=True)
     objects = owners < len(OBJECTS)
-    if counts[objects].sum() >= GRID * GRID / 3:
+    if counts[objects].sum() >= patches.size / 3:
         names = [ATOMS[i] for i in owners[objects]]
         shared = common_element(names)
         largest = common_element([ATOMS[owners[objects][counts[objects].argmax()]]])
         return shared or largest
     return common_element([scene.layout.surface])
+
+
+def alter(pixels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Cover parts of a picture with a plain colour, black as often as not, or lay a colour cast over it.
+
+    Where and how does not depend on what the picture shows: these are the cards, margins, holes and lights of any
+    collection of pictures, from which a model learns that a plain cover is not a thing, and that colours may be off.
+
+    Returns
+    -------
+    The picture, and the patches of which at least half is not covered: ``[GRID, GRID]`` bool, at least two.
+    """
+    colour = np.zeros(3) if rng.random() < 0.5 else rng.uniform(0, 255, 3)
+    if rng.random() < 0.25:  # light of one colour, or from one colour to another
+        other, along = rng.uniform(0, 255, 3), np.linspace(0, 1, SIZE)[:, None, None]
+        cast = colour + (other - colour) * along
+        cast = np.rot90(np.broadcast_to(cast, pixels.shape), int(rng.integers(4)))
+        strength = rng.uniform(0.1, 0.5)
+        return (pixels * (1 - strength) + cast * strength).astype(np.uint8), np.ones((GRID, GRID), bool)
+    holes = rng.random() < 0.6  # all is covered but some rectangles; or the rectangles are
+    while True:
+        covered = np.full((SIZE, SIZE), holes)
+        for _ in range(int(rng.integers(1, 5))):
+            (top, left), (high, wide) = rng.integers(-12, SIZE - 12, 2), rng.integers(12, 66, 2)
+            covered[max(top, 0) : top + high, max(left, 0) : left + wide] = not holes
+        seen = covered.reshape(GRID, PATCH, GRID, PATCH).mean((1, 3)) <= 0.5
+        if seen.sum() >= 2:
+            return np.where(covered[..., None], colour.astype(np.uint8), pixels), seen
 
 
 def region(owned: np.ndarray, rng: np.random.Generator) -> np.ndarray:

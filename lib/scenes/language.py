@@ -7,12 +7,13 @@ an explanation names, the generator draws them, and correctness compares them wi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cache
 
 from lib.scenes.catalogue import (
     ATOM_INDEX,
+    ATOMS,
     CATEGORY_OF,
     COLOURED_PATTERNS,
     KIND_OF,
@@ -134,17 +135,19 @@ def generalise(name: str, detail: str) -> str:
     return name
 
 
-def caption(layout: Layout, detail: str = "specific") -> str:
+def caption(layout: Layout, detail: str = "specific", seen: Collection[str] = ATOMS) -> str:
     """Describe a scene: its objects, each once, and where they are.
 
-    ``a dog and a cookie on grass``; at ``category`` detail ``a mammal and a dessert on grass``.
+    ``a dog and a cookie on grass``; at ``category`` detail ``a mammal and a dessert on grass``. Of a partly covered
+    picture only what is ``seen`` is named: ``a dog`` if no grass is.
     """
     table = elements()
-    surface = table[generalise(layout.surface, detail)]
-    names = dict.fromkeys(generalise(name, detail) for name in layout.object_names)
-    if not names:
-        return surface.phrase
-    return f"{join(table[n].phrase for n in names)} {preposition(layout.surface)} {surface.phrase}"
+    names = dict.fromkeys(generalise(name, detail) for name in layout.object_names if name in seen)
+    objects = join(table[n].phrase for n in names) if names else ""
+    if layout.surface not in seen:
+        return objects
+    surface = table[generalise(layout.surface, detail)].phrase
+    return f"{objects} {preposition(layout.surface)} {surface}" if names else surface
 
 
 def common_element(names: Iterable[str]) -> Element | None:
