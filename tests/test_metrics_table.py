@@ -70,10 +70,11 @@ def test_a_new_metric_votes(scored, monkeypatch):
 
 
 def test_a_new_metric_is_judged_by_the_truth(scored):
-    from lib.studies.proxies import across, failures, within
+    from lib.studies.failures import failures
+    from lib.studies.proxies import SAME, across, within
 
     for study in (across, within, failures):
-        assert "brevity" in set(study(scored, trio("masks")).proxy)
+        assert "brevity" in set(study(scored, trio("masks"), truth=SAME).proxy)
 
 
 def test_a_metric_that_a_table_lacks_is_not_missed(brevity):

@@ -6,7 +6,7 @@ Each part resumes where it was after a kill. The cards' numbers are written here
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
