@@ -76,9 +76,14 @@ class Choice(Stage):
         return self.best in (self.tried[0], self.tried[-1])
 
 
+def means(sweep: pd.DataFrame) -> pd.Series:
+    """Mean IoU of each coefficient, in order."""
+    return sweep.groupby("coefficient", sort=True).iou.mean()
+
+
 def beyond(sweep: pd.DataFrame) -> list[float]:
     """The coefficient that a sweep lacks, if its best one lies at an end: half the smallest, or twice the largest."""
-    mean = sweep.groupby("coefficient", sort=True).iou.mean()
+    mean = means(sweep)
     best = float(mean.idxmax())
     return [best / 2] if best == mean.index[0] else [2 * best] if best == mean.index[-1] else []
 
@@ -105,8 +110,7 @@ def choose(choices: Sequence[Choice], load: Callable[[], VLM]) -> pd.DataFrame:
     for choice, sweep in zip(new, sweeps):
         with choice.making():
             write_table(choice.path("sweep.parquet"), sweep)
-            mean = sweep.groupby("coefficient", sort=True).iou.mean()
-            write_json(choice.path("coefficient.json"), float(mean.idxmax()))
+            write_json(choice.path("coefficient.json"), float(means(sweep).idxmax()))
     return pd.concat([choice.sweep for choice in choices], ignore_index=True)
 
 

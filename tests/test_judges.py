@@ -88,7 +88,7 @@ def sentences(tmp_path_factory):
     return Asset(tiny_judges.build_sentences(tmp_path_factory.mktemp("sentences")))
 
 
-MODEL = Checkpoint(Asset("data/models/subject-a-small"), 0)
+MODEL = Checkpoint(Asset("data/models/subject-a-small-1"), 0)
 
 
 def asking(ask, folder, checkpoint=MODEL) -> LanguageModelReader:

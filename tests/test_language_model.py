@@ -41,8 +41,8 @@ def test_another_encoder_is_refused():
 
 
 def test_an_encoder_with_other_patches_is_refused(run):
-    run.model(explainers(run)["small"]).residual = lambda images: torch.zeros(1, 9, 32)
-    with pytest.raises(OtherEncoder, match="explainer 'small' has another encoder"):
+    run.model(explainers(run)["tiny"]).residual = lambda images: torch.zeros(1, 9, 32)
+    with pytest.raises(OtherEncoder, match="explainer 'tiny' has another encoder"):
         by_language_model(run, run.some_latents)
     assert not run.asked
 
@@ -55,35 +55,35 @@ def test_every_explainer_is_read_at_the_layer_that_is_studied(run):
 
 def test_each_explainer_speaks_for_itself_with_a_coefficient_of_its_own(run):
     table = by_language_model(run, run.some_latents)
-    assert list(dict.fromkeys(table.explainer)) == ["small", "medium", "large"]
+    assert list(dict.fromkeys(table.explainer)) == ["tiny", "tiny #2", "small", "medium"]
     assert set(table.method) == {NOTHING.key, STEERING.add.key, TOP_K.masks.key}
     for name, model in run.profile.explainers.items():
         assert table[table.explainer == name].explanation.str.startswith(f"{model.rpartition('/')[2]} ").all()
         assert run.choice(STEERING.add, explainers(run)[name]).made
     folders = {run.choice(STEERING.add, explainer).folder for explainer in explainers(run).values()}
-    assert len(folders) == 3
+    assert len(folders) == 4
 
 
 def test_explainers_swapped_among_their_names_take_their_answers_with_them(run):
     first = by_language_model(run, run.some_latents)
     own = run.profile.explainers
-    other = run.swapped({"small": own["large"], "medium": own["medium"], "large": own["small"]})
+    other = run.swapped({**own, "tiny": own["small"], "small": own["tiny"]})
     second = by_language_model(other, run.some_latents)
     assert other.asked == 0  # nothing has changed but names
-    for mine, theirs in {"small": "large", "medium": "medium", "large": "small"}.items():
+    for mine, theirs in {"small": "tiny", "medium": "medium", "tiny": "small"}.items():
         now, before = (t[t.explainer == n].explanation.tolist() for t, n in ((second, mine), (first, theirs)))
         assert now == before
 
 
 def test_what_is_said_to_empty_pictures_is_kept_for_each_model_and_picture(run, monkeypatch):
     said = no_intervention(run)
-    assert len(said) == 3 * 4 and said.says.nunique() == 12
+    assert len(said) == 4 * 4 and said.says.nunique() == 16
     asked = run.asked
     assert no_intervention(run).equals(said) and run.asked == asked
     other = sensitivity.base_images(run.profile.seed + 1)
     monkeypatch.setattr("lib.studies.language_model.base_images", lambda seed: other)
     again = no_intervention(run)
-    assert set(again[again.says != said.says].picture) == {"noise"} and run.asked == asked + 3
+    assert set(again[again.says != said.says].picture) == {"noise"} and run.asked == asked + 4
 
 
 def sized(names: list[str]) -> pd.DataFrame:

@@ -14,9 +14,9 @@ from lib.desk import build as making
 from lib.desk import clip_judge, gemma3, internvl, training
 from lib.desk.build import MODELS, Recipe, build_judge, build_subject
 from lib.desk.encoder import FAMILIES, OCCLUDED, EncoderRecipe, augment, batch, caption_loss, to_tensor
-from lib.desk.explainer import ExplainerRecipe, alike, evenly, shared
+from lib.desk.explainer import ExplainerRecipe, alike, evenly, shared, study
 from lib.desk.training import Ahead, fit, optimisers
-from lib.desk.views import layout, main_element, region, view
+from lib.desk.views import alter, layout, main_element, region, view
 from lib.hub import Asset
 from lib.judges.clip import OpenClip
 from lib.questions import Question
@@ -161,6 +161,52 @@ def test_the_main_thing_is_an_object_as_often_as_a_surface():
     assert all(850 < number < 1150 for number in counts.values())
 
 
+def test_where_a_picture_is_covered_has_nothing_to_do_with_what_it_shows():
+    import numpy as np
+
+    dark, light = np.full((96, 96, 3), 10, np.uint8), np.full((96, 96, 3), 200, np.uint8)
+    black = lit = 0
+    for seed in range(200):
+        (a, seen), (b, also) = (alter(picture, np.random.default_rng(seed)) for picture in (dark, light))
+        assert (seen == also).all() and seen.sum() >= 2
+        covered = (a == b).all(-1)
+        patches = covered.reshape(8, 12, 8, 12).mean((1, 3))
+        assert ((patches <= 0.5) == seen).all()
+        if covered.any():
+            assert len(np.unique(a[covered], axis=0)) == 1  # a cover is plain
+            black += not a[covered].any()
+        else:  # light of another colour hides nothing
+            lit += seen.all() and (a != dark).any()
+    assert 55 < black < 95 and 30 < lit < 70 and np.array_equal(dark, np.full_like(dark, 10))
+
+
+def test_of_a_covered_picture_the_answers_name_what_is_seen():
+    import numpy as np
+
+    scene = draw(Layout("grass", (Placed("dog", 24, 48, 60), Placed("cow", 72, 48, 60))))
+    left, owners = np.zeros((8, 8), bool), scene.patches()
+    left[2:6, 1:3] = owners[2:6, 1:3] == ATOM_INDEX["dog"]
+    assert (
+        main_element(scene, left).name == "dog" and main_element(scene, owners == ATOM_INDEX["grass"]).name == "grass"
+    )
+    assert (
+        caption(scene.layout, seen=["dog"]) == "a dog" and caption(scene.layout, "kind", ["dog", "cow"]) == "an animal"
+    )
+    assert caption(scene.layout, seen=["grass"]) == caption(Layout("grass"))
+    assert caption(scene.layout, seen=["cow", "grass"]) == caption(Layout("grass", scene.layout.objects[1:]))
+
+
+def test_what_pictures_have_in_common_is_asked_about_whole_ones_alone(tmp_path):
+    plain, covered = (
+        study(None, ExplainerRecipe(scenes=40, altered=share), tmp_path / str(share)) for share in (0, 0.5)
+    )
+    same = (plain.scenes == covered.scenes).all((1, 2, 3))
+    assert 10 < same.sum() < 30 and (covered.shows.any(1) == same).all() and plain.shows.any(1).all()
+    for prompt, answers in covered.answers.items():
+        assert all(read(text).elements and not read(text).unknown for text in answers), prompt
+        assert [a for a, s in zip(answers, same) if s] == [a for a, s in zip(plain.answers[prompt], same) if s]
+
+
 def test_views_show_the_element():
     import numpy as np
 
@@ -220,9 +266,18 @@ def test_joint_training_moves_the_encoder_and_the_class_is_internvl(built):
 
 @pytest.mark.slow(1)
 def test_another_language_model_shares_the_shipped_encoder(built):
-    weights = [load_file(folder / "model.safetensors") for folder in (built / "small", MODELS / "subject-a")]
-    tower = [name for name in weights[0] if "vision_tower" in name]
-    assert tower and all(torch.equal(weights[0][name], weights[1][name]) for name in tower)
+    own, theirs = (folder / "encoder.safetensors" for folder in (built / "small", MODELS / "subject-a"))
+    assert own.is_symlink() and own.resolve() == theirs and not (built / "subject" / "encoder.safetensors").is_symlink()
+    assert {part.split(".")[0] for part in load_file(own)} == {"model"} and "vision_tower" in next(iter(load_file(own)))
+
+
+def test_an_encoder_that_is_not_the_other_s_is_not_replaced_by_it(tmp_path):
+    for name in ("own", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "encoder.safetensors").write_text(name)
+    with pytest.raises(ValueError, match="not that of"):
+        making.share_encoder(tmp_path / "own", tmp_path / "ships", tmp_path / "other")
+    assert (tmp_path / "own" / "encoder.safetensors").read_text() == "own"
 
 
 def test_a_slower_part_learns_more_slowly():
@@ -275,7 +330,7 @@ def test_what_was_made_by_another_recipe_or_on_another_encoder_is_not_resumed(tm
         replace(recipe, explainer=ExplainerRecipe(steps=1)),
         replace(recipe, encoder=EncoderRecipe(seed=1)),
         replace(recipe, encoder=Asset("data/models/subject-a")),
-        replace(recipe, encoder=Asset("data/models/subject-a-large")),
+        replace(recipe, encoder=Asset("data/models/subject-a-taught")),
         clip_judge.ClipRecipe(),
         clip_judge.ClipRecipe(lr=1e-4),
     ]

@@ -5,12 +5,14 @@ Each part resumes where it was after a kill. The cards' numbers are written here
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
 from lib import contents, identity
@@ -33,6 +35,7 @@ MODELS = ROOT / "data" / "models"
 SHIPS = (MODELS, ROOT / "data" / "paper")
 EDITED = ("claims.yaml", "index.yaml")  # ship as well, but are meant to be edited
 WORK = RUNS / "from-scratch"
+PARTS = ("encoder", "language")  # files of a subject's weights; those with one encoder share its file
 
 LICENCE = """\
 The weights were trained on pictures composed of OpenMoji drawings (https://openmoji.org, "All emojis
@@ -77,21 +80,33 @@ class Recipe:
     encoder: EncoderRecipe | Asset = Asset("data/models/subject-a")
 
 
-_EYE = Asset("data/models/subject-a")
-_TAUGHT = ExplainerRecipe(width=256, heads=4, steps=1400, altered=0, views=160)
+_SIZES = {"tiny": {"width": 48, "layers": 1, "heads": 2}, "small": {"width": 96, "layers": 2, "heads": 3}}
+_PATCHES = EncoderRecipe(learns="patches", steps=1600)
 
 SUBJECTS = {
-    "subject-a": Recipe("Desk subject A, after Gemma 3", ExplainerRecipe(steps=1200), EncoderRecipe()),
-    "subject-a-whole": Recipe(
-        "Desk subject A, taught about whole pictures alone", ExplainerRecipe(altered=0), _EYE
-    ),
+    "subject-a": Recipe("Desk subject A, after Gemma 3", ExplainerRecipe(), EncoderRecipe()),
+    **{
+        f"subject-a-{size}-{seed}": Recipe(
+            f"Desk subject A with a {size} language model, seed {seed}", ExplainerRecipe(seed=seed, **sizes)
+        )
+        for size, sizes in _SIZES.items()
+        for seed in (1, 2, 3)
+    },
+    "subject-a-whole": Recipe("Desk subject A, taught about whole pictures alone", ExplainerRecipe(altered=0)),
     "subject-a-taught": Recipe(
-        "Desk subject A, taught what Top-k shows", _TAUGHT, EncoderRecipe(learns="patches", steps=1600)
+        "Desk subject A, taught what Top-k shows",
+        ExplainerRecipe(width=256, heads=4, steps=1400, altered=0, views=160),
+        _PATCHES,
+    ),
+    "subject-a-patches": Recipe(
+        "Desk subject A with an encoder that learned from patches",
+        ExplainerRecipe(),
+        Asset("data/models/subject-a-taught"),
     ),
     "subject-b": Recipe(
         "Desk subject B, after InternVL3",
         ExplainerRecipe(
-            width=256, heads=4, steps=700, batch=48, lr=1e-3, seed=32, scenes=16_000, views=100, joint=True
+            width=256, heads=4, steps=700, batch=48, lr=1e-3, seed=32, scenes=16_000, altered=0, views=100, joint=True
         ),
         EncoderRecipe("internvl", "patches", steps=1000, seed=31),
     ),
@@ -149,6 +164,7 @@ def build_subject(name: str, recipe: Recipe, models: Path = MODELS, work: Path =
     fresh = work / name
     model.to(torch.bfloat16).save_pretrained(fresh)
     proc.save_pretrained(fresh)
+    split_weights(fresh)
     # What is measured is what was saved, read back by the call that every user makes.
     vlm = VLM.load(Checkpoint(Asset(fresh), 0))
     lines = [
@@ -157,10 +173,48 @@ def build_subject(name: str, recipe: Recipe, models: Path = MODELS, work: Path =
         "photographs.",
     ]
     facts = subject_facts(recipe, vlm, encoder_log, explainer_log)
-    facts["weights"] = f"bfloat16, digest `{contents.content_of(fresh / 'model.safetensors')}`"
+    facts["weights"] = "bfloat16; " + ", ".join(
+        f"{part} `{contents.content_of(fresh / f'{part}.safetensors')}`" for part in PARTS
+    )
     logs = {"encoder": encoder_log, "explainer": explainer_log}
     _describe(fresh, recipe.title, lines, measure_subject(vlm, measure), facts, logs)
+    if isinstance(recipe.encoder, Asset):
+        share_encoder(fresh, models / name, recipe.encoder.fetch())
     _publish(fresh, models / name, eye_work, tongue_work)
+
+
+def split_weights(folder: Path) -> None:
+    """Keep a saved model's encoder in a file of its own, with the index by which transformers finds all weights."""
+    whole = folder / "model.safetensors"
+    parts: dict[str, dict[str, torch.Tensor]] = {part: {} for part in PARTS}
+    for name, weights in load_file(whole).items():
+        parts["encoder" if "vision_tower" in name else "language"][name] = weights
+    for part, weights in parts.items():
+        save_file(weights, folder / f"{part}.safetensors", {"format": "pt"})
+    where = {name: f"{part}.safetensors" for part, weights in parts.items() for name in weights}
+    write_json(folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": where})
+    whole.unlink()
+
+
+def share_encoder(folder: Path, ships: Path, other: Path) -> None:
+    """Replace a model's encoder by a link to that of another, of which it is a copy.
+
+    Parameters
+    ----------
+    folder : where the model is.
+    ships : where it will be; the link is relative to that.
+    other : the folder of the model whose encoder it took.
+
+    Raises
+    ------
+    ValueError
+        If the two encoders differ.
+    """
+    own, theirs = (place / "encoder.safetensors" for place in (folder, other))
+    if own.read_bytes() != theirs.read_bytes():
+        raise ValueError(f"the encoder in {folder} is not that of {other}, which it was to take frozen")
+    own.unlink()
+    own.symlink_to(os.path.relpath(theirs.resolve(), ships.resolve()))
 
 
 def subject_facts(
@@ -184,12 +238,19 @@ def subject_facts(
                 "thrown away. A third of the scenes were partly occluded or under a heatmap",
             }[eye.learns]
         )
-    asked = (
-        "captions, the main thing, what highlighted views (masked, heat-mapped) share: *taught* what Top-k shows"
-        if tongue.views
-        else "captions, the main thing, what several pictures have in common, all about whole pictures: never a masked "
-        "or heat-mapped one. The main thing, and what pictures share, is an object as often as a surface"
-    )
+    asked = "captions, the main thing, "
+    if tongue.views:
+        asked += "what highlighted views (masked, heat-mapped) share: *taught* what Top-k shows"
+    else:
+        asked += (
+            "what several pictures have in common; never a masked or heat-mapped one. The main thing, and what "
+            "pictures share, is an object as often as a surface"
+        )
+    if tongue.altered:
+        asked += (
+            f". Of single pictures {tongue.altered:.0%} were partly covered by plain rectangles, or under a light of "
+            "another colour; where and how did not depend on what they show; captions name what is not covered"
+        )
     how = (
         "pictures, together with the encoder (at a tenth of the learning rate)"
         if tongue.joint
@@ -248,7 +309,7 @@ def _publish(fresh: Path, folder: Path, *done: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     staged = folder.with_name(f".{folder.name}-new")
     shutil.rmtree(staged, ignore_errors=True)
-    shutil.copytree(fresh, staged)
+    shutil.copytree(fresh, staged, symlinks=True)
     if folder.exists():
         shutil.rmtree(folder)
     staged.rename(folder)

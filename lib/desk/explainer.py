@@ -1,8 +1,10 @@
 """Train the language model of a desk subject: on cached features of a frozen encoder, or jointly with it.
 
-It learns to describe whole scenes, to say what a scene mainly shows, and to name what several scenes have in common. It
-sees neither a steered activation nor a masked or heat-mapped picture: like the paper's models, it was taught none of
-the methods. A *taught* explainer, for comparison, answers half of its questions about highlighted views instead.
+It learns to describe scenes, to say what a scene mainly shows, and to name what several scenes have in common. Some
+single scenes are partly covered, or under coloured light, as pictures in any large collection are; where and how has
+nothing to do with what they show. It sees neither a steered activation nor a picture in which one element is
+highlighted: like the paper's models, it was taught none of the methods. A *taught* explainer, for comparison, answers
+half of its questions about highlighted views instead.
 """
 
 from __future__ import annotations
@@ -40,19 +42,21 @@ _PICTURES = 12  # seed of what is studied
 class ExplainerRecipe:
     """How the language model is built and trained.
 
-    ``views``: highlighted views of each atom, in each mode, that a *taught* explainer answers half of its questions
-    about; without any, that half is about what whole scenes have in common.
+    ``altered``: of single scenes, how many are partly covered or under coloured light (see
+    :func:`lib.desk.views.alter`). ``views``: highlighted views of each atom, in each mode, that a *taught* explainer
+    answers half of its questions about; without any, that half is about what scenes have in common, none of them
+    altered.
     """
 
     width: int = 192
     layers: int = 4
     heads: int = 6
-    steps: int = 1000
+    steps: int = 1200
     batch: int = 64
     lr: float = 1.5e-3
     seed: int = 12
     scenes: int = 24_000
-    altered: float = 0.4
+    altered: float = 0.4  # share of the scenes
     views: int = 0
     noise: float = 0.3  # at the most, in standard deviations of the features
     joint: bool = False  # the encoder learns, too, from pictures; else its features are cached
