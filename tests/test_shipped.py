@@ -28,7 +28,7 @@ from lib.vlm import VLM, Checkpoint
 
 AIMS = {"object recall": 0.90, "background accuracy": 0.90}
 TAUGHT = ("subject-a-taught", "subject-b")  # what the methods show
-ONE_ENCODER = {"subject-a": {"subject-a-whole"}, "subject-a-taught": {"subject-a-patches"}, "subject-b": set()}
+ONE_ENCODER = {"subject-a": {"subject-a-whole"}, "subject-a-taught": set(), "subject-b": set()}
 ONE_ENCODER["subject-a"] |= {f"subject-a-{size}-{seed}" for size in ("tiny", "small") for seed in (1, 2, 3)}
 SUBJECTS = [*ONE_ENCODER, *(name for names in ONE_ENCODER.values() for name in sorted(names))]
 POORER = [name for name in SUBJECTS if "tiny" in name or "small" in name]  # made to be

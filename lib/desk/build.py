@@ -98,11 +98,6 @@ SUBJECTS = {
         ExplainerRecipe(width=256, heads=4, steps=1400, altered=0, views=160),
         _PATCHES,
     ),
-    "subject-a-patches": Recipe(
-        "Desk subject A with an encoder that learned from patches",
-        ExplainerRecipe(),
-        Asset("data/models/subject-a-taught"),
-    ),
     "subject-b": Recipe(
         "Desk subject B, after InternVL3",
         ExplainerRecipe(
