@@ -129,7 +129,29 @@ def test_who_was_taught_what_the_methods_show_does_it_and_who_was_not_does_not()
     for name in SUBJECTS:
         quality = json.loads((MODELS / name / "training.json").read_text())["quality"][what]["mean"]
         assert quality >= (0.8 if name == "subject-b" else 0.85) if name in TAUGHT else quality < 0.5
-    assert "never a masked or heat-mapped one" in (MODELS / "subject-a-whole" / "README.md").read_text()
+    for name in ("subject-a", "subject-a-whole"):
+        assert "never a masked or heat-mapped one" in (MODELS / name / "README.md").read_text()
+
+
+def test_the_default_subject_takes_no_cover_for_a_thing_and_the_one_that_never_saw_any_does():
+    what = "naming one highlighted element, masks, 5 images"
+    default, whole = (
+        json.loads((MODELS / name / "training.json").read_text())["quality"][what]["mean"]
+        for name in ("subject-a", "subject-a-whole")
+    )
+    assert default > 0.7 and whole < 0.2
+
+
+def test_language_models_of_different_size_differ_in_what_they_can_name():
+    recall = {
+        size: [
+            json.loads((MODELS / name / "training.json").read_text())["quality"]["object recall"]["mean"]
+            for name in SUBJECTS
+            if size in name
+        ]
+        for size in ("tiny", "small")
+    }
+    assert max(recall["tiny"]) < min(recall["small"])
 
 
 @pytest.mark.slow(7)
