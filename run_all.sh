@@ -25,7 +25,7 @@ usage: ./run_all.sh [test | verify | bench] [options]
   --force                         run notebooks that are up to date, too
   --workers N                     share the work of models among N processes here, one for each GPU; same results
   --cluster tcp://host:port       share it among the workers of a Dask cluster (lib/README.md, "Beyond one machine")
-  --from-scratch                  first train the desk models anew (about four hours)
+  --from-scratch                  first train the desk models anew (about five hours)
   --help                          this text
 
 Ctrl-C stops a run; what was made is kept, and the same command goes on from there. A second run of a profile waits for

@@ -5,14 +5,12 @@ Each part resumes where it was after a kill. The cards' numbers are written here
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
 from lib import contents, identity
@@ -22,6 +20,7 @@ from lib.desk.encoder import train as train_encoder
 from lib.desk.explainer import ExplainerRecipe
 from lib.desk.explainer import train as train_explainer
 from lib.desk.quality import measure_judge, measure_subject
+from lib.desk.weights import PARTS, share_encoder, split_weights
 from lib.families import vision_layers
 from lib.hub import Asset, load_whole
 from lib.judges.clip import OpenClip
@@ -35,7 +34,6 @@ MODELS = ROOT / "data" / "models"
 SHIPS = (MODELS, ROOT / "data" / "paper")
 EDITED = ("claims.yaml", "index.yaml")  # ship as well, but are meant to be edited
 WORK = RUNS / "from-scratch"
-PARTS = ("encoder", "language")  # files of a subject's weights; those with one encoder share its file
 
 LICENCE = """\
 The weights were trained on pictures composed of OpenMoji drawings (https://openmoji.org, "All emojis
@@ -176,40 +174,6 @@ def build_subject(name: str, recipe: Recipe, models: Path = MODELS, work: Path =
     if isinstance(recipe.encoder, Asset):
         share_encoder(fresh, models / name, recipe.encoder.fetch())
     _publish(fresh, models / name, eye_work, tongue_work)
-
-
-def split_weights(folder: Path) -> None:
-    """Keep a saved model's encoder in a file of its own, with the index by which transformers finds all weights."""
-    whole = folder / "model.safetensors"
-    parts: dict[str, dict[str, torch.Tensor]] = {part: {} for part in PARTS}
-    for name, weights in load_file(whole).items():
-        parts["encoder" if "vision_tower" in name else "language"][name] = weights
-    for part, weights in parts.items():
-        save_file(weights, folder / f"{part}.safetensors", {"format": "pt"})
-    where = {name: f"{part}.safetensors" for part, weights in parts.items() for name in weights}
-    write_json(folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": where})
-    whole.unlink()
-
-
-def share_encoder(folder: Path, ships: Path, other: Path) -> None:
-    """Replace a model's encoder by a link to that of another, of which it is a copy.
-
-    Parameters
-    ----------
-    folder : where the model is.
-    ships : where it will be; the link is relative to that.
-    other : the folder of the model whose encoder it took.
-
-    Raises
-    ------
-    ValueError
-        If the two encoders differ.
-    """
-    own, theirs = (place / "encoder.safetensors" for place in (folder, other))
-    if own.read_bytes() != theirs.read_bytes():
-        raise ValueError(f"the encoder in {folder} is not that of {other}, which it was to take frozen")
-    own.unlink()
-    own.symlink_to(os.path.relpath(theirs.resolve(), ships.resolve()))
 
 
 def subject_facts(

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from lib import prompts
-from lib.desk.explainer import alike
+from lib.desk.groups import alike
 from lib.desk.views import view
 from lib.judges.clip import OpenClip
 from lib.questions import Question
