@@ -79,7 +79,6 @@ class Recipe:
 
 
 _SIZES = {"tiny": {"width": 48, "layers": 1, "heads": 2}, "small": {"width": 96, "layers": 2, "heads": 3}}
-_PATCHES = EncoderRecipe(learns="patches", steps=1600)
 
 SUBJECTS = {
     "subject-a": Recipe("Desk subject A, after Gemma 3", ExplainerRecipe(), EncoderRecipe()),
@@ -94,7 +93,7 @@ SUBJECTS = {
     "subject-a-taught": Recipe(
         "Desk subject A, taught what Top-k shows",
         ExplainerRecipe(width=256, heads=4, steps=1400, altered=0, views=160),
-        _PATCHES,
+        EncoderRecipe(learns="patches", steps=1600),
     ),
     "subject-b": Recipe(
         "Desk subject B, after InternVL3",

@@ -26,7 +26,7 @@ from lib import prompts
 from lib.desk.encoder import to_tensor
 from lib.desk.groups import alike, evenly, shared
 from lib.desk.training import fit
-from lib.desk.views import alter, layout, main_element, view
+from lib.desk.views import EVERYWHERE, alter, layout, main_element, view
 from lib.device import products
 from lib.families import text_of, whole_pictures
 from lib.scenes.catalogue import ATOMS, membership
@@ -112,10 +112,9 @@ def study(vision: nn.Module | None, recipe: ExplainerRecipe, folder: Path) -> St
     def pictures() -> Iterator[np.ndarray]:
         for i in range(recipe.scenes):
             scene = draw(layout(_PICTURES, i))
-            pixels, seen, altered = scene.pixels, None, rng_alter.random() < recipe.altered
-            if altered:
-                pixels, seen = alter(pixels, rng_alter)
-            atoms = np.unique(scene.patches() if seen is None else scene.patches()[seen]).tolist()
+            altered = rng_alter.random() < recipe.altered
+            pixels, seen = alter(scene.pixels, rng_alter) if altered else (scene.pixels, EVERYWHERE)
+            atoms = np.unique(scene.patches()[seen]).tolist()
             visible = [ATOMS[a] for a in atoms] if altered else ATOMS
             detail = ("category", "kind")[int(rng.integers(2))]
             names[prompts.DESCRIBE].append(caption(scene.layout, seen=visible))

@@ -17,6 +17,7 @@ from lib.scenes.language import common_element
 from lib.scenes.sampling import Mix, crowd, sample
 
 MIX = Mix(cooccurrence=0.6, closeup=0.15, wallpaper=0.15, empty=0.1, smallest=26)
+EVERYWHERE = np.ones((GRID, GRID), bool)  # all patches of a picture of which nothing is covered
 _CROWDS = 0.15  # share of the scenes that are crowded with several objects of a category or kind
 
 
@@ -39,13 +40,13 @@ def layout(seed: int, index: int) -> Layout:
     return sample(rng, MIX)
 
 
-def main_element(scene: Scene, seen: np.ndarray | None = None) -> Element:
+def main_element(scene: Scene, seen: np.ndarray = EVERYWHERE) -> Element:
     """What a scene mainly shows: its objects, if they fill a third of what is seen, else its surface.
 
     Several objects are named by what they share (mammal), or by the largest if they share nothing. ``seen``: patches
-    that are not covered, ``[GRID, GRID]`` bool; without it, all.
+    that are not covered, ``[GRID, GRID]`` bool.
     """
-    patches = scene.patches() if seen is None else scene.patches()[seen]
+    patches = scene.patches()[seen]
     owners, counts = np.unique(patches, return_counts=True)
     objects = owners < len(OBJECTS)
     if counts[objects].sum() >= patches.size / 3:
@@ -72,7 +73,7 @@ def alter(pixels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.
         cast = colour + (other - colour) * along
         cast = np.rot90(np.broadcast_to(cast, pixels.shape), int(rng.integers(4)))
         strength = rng.uniform(0.1, 0.5)
-        return (pixels * (1 - strength) + cast * strength).astype(np.uint8), np.ones((GRID, GRID), bool)
+        return (pixels * (1 - strength) + cast * strength).astype(np.uint8), EVERYWHERE
     holes = rng.random() < 0.6  # all is covered but some rectangles; or the rectangles are
     while True:
         covered = np.full((SIZE, SIZE), holes)

@@ -1,8 +1,8 @@
 """How much does it move the ranking what the models were taught? Ours, as the paper's models come as they are.
 
 Variants of the profile swap the subject's model for one that was taught otherwise, and nothing else. Of the desk's
-subjects one has never seen a covered picture, one has an encoder that learned from labels of patches, and one has also
-practised the very questions that Top-k asks; the default was taught none of this.
+subjects one has never seen a covered picture, and one has practised the very questions that Top-k asks, with an encoder
+that learned from labels of patches; the default has seen covered pictures, and was taught none of the methods.
 """
 
 from __future__ import annotations
