@@ -14,6 +14,7 @@ import re
 import sys
 import time
 from contextlib import closing
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from lib import settings
@@ -161,8 +162,20 @@ def answer(options: argparse.Namespace) -> int:
             from lib.desk.build import build_all
 
             build_all()
-        with offered(options.workers, options.cluster):
+        with offered(options.workers or helpers(options, profile), options.cluster, profile.images.source == "scenes"):
             return run(options, profile, {"profile": options.profile, "overrides": chosen})
+
+
+def helpers(options: argparse.Namespace, profile: Profile) -> int | None:
+    """Processes that share a notebook's work where nobody says how many: as many as notebooks run at once.
+
+    None where there is a GPU, which one process uses best, or but one core; where a cluster is named; or without Dask.
+    """
+    from lib.device import DEVICE
+
+    some = min(profile.jobs, cores())
+    usable = DEVICE == "cpu" and not options.cluster and find_spec("distributed") is not None
+    return some if some > 1 and usable else None
 
 
 def chosen_jobs(options: argparse.Namespace, profile: Profile, parameters: dict[str, Any]) -> tuple[list[Job], bool]:

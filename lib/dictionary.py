@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ from lib.identity import NOT_PART
 from lib.images import ImageSet
 from lib.ranges import Count, Positive, Precision, Some, Weight
 from lib.sae import TopKSAE, fvu, judgement, load_dictionary, load_sae, quality
+from lib.spread import spread
 from lib.stage import Stage
 from lib.store import Damaged, read, short, write_atomically, write_json
 from lib.topk_step import TopKStep
@@ -90,26 +92,29 @@ class Dictionary(Stage):
         ----------
         pools : activations that other dictionaries of the same pictures were trained on in this process.
         """
-        path, recipe = self.path("sae.safetensors"), self.recipe
         if self.made:
             return
         with self.making():
-            if path.exists() and (old := self.path("log.json")).exists():  # trained, but its report is lost
-                sae, log = load_sae(path), read(old)
-            elif recipe.pretrained:
-                sae, log = load_dictionary(recipe.pretrained, self.subject, vlm.width, recipe.latents, recipe.k), []
-            else:
-                size, dtype = self.subject.batch, getattr(torch, recipe.dtype)
-                seed = self.seed + 7919 * recipe.seed  # far from the seeds of other runs
-                stream = ShuffledActivations(vlm, self.train, recipe.batch, size, recipe.buffer, seed, dtype, pools)
-                sae, log = train_sae(stream.batches, len(stream), recipe, self.folder, seed)
-            seen = activations(vlm, self.held_out, range(len(self.held_out)), self.subject.batch)
-            sae.save(path)
-            write_json(self.path("log.json"), log)
-            report = {**quality(sae.to(DEVICE), seen), "log": log}
-            if word := judgement(report):
-                warnings.warn(word, stacklevel=2)
-            write_json(self.path("report.json"), report)
+            self.train_or_load(vlm, pools)
+        if word := judgement(self.report):
+            warnings.warn(word, stacklevel=2)
+
+    def train_or_load(self, vlm: VLM, pools: Pools | None) -> None:
+        """Write weights, log and report; goes on where it was stopped."""
+        path, recipe = self.path("sae.safetensors"), self.recipe
+        if path.exists() and (old := self.path("log.json")).exists():  # trained, but its report is lost
+            sae, log = load_sae(path), read(old)
+        elif recipe.pretrained:
+            sae, log = load_dictionary(recipe.pretrained, self.subject, vlm.width, recipe.latents, recipe.k), []
+        else:
+            size, dtype = self.subject.batch, getattr(torch, recipe.dtype)
+            seed = self.seed + 7919 * recipe.seed  # far from the seeds of other runs
+            stream = ShuffledActivations(vlm, self.train, recipe.batch, size, recipe.buffer, seed, dtype, pools)
+            sae, log = train_sae(stream.batches, len(stream), recipe, self.folder, seed)
+        seen = activations(vlm, self.held_out, range(len(self.held_out)), self.subject.batch)
+        sae.save(path)
+        write_json(self.path("log.json"), log)
+        write_json(self.path("report.json"), {**quality(sae.to(DEVICE), seen), "log": log})
 
     @property
     def files(self) -> list[str]:
@@ -132,10 +137,43 @@ class Dictionary(Stage):
 
 def make_all(dictionaries: Sequence[Dictionary], vlm: VLM) -> None:
     """Make dictionaries of one encoder; those that learn from the same pictures share what the encoder says of them."""
-    new = [one for one in dictionaries if not one.made]
-    pools: Pools | None = {} if len(new) > 1 and len({one.train for one in new}) == 1 else None
-    for one in new:
-        one.make(vlm, pools)
+    new = tuple(one for one in dictionaries if not one.made)
+    if len(new) < 2:  # here, where its progress is seen
+        for one in new:
+            one.make(vlm)
+        return
+    with ExitStack() as stack:
+        for one in new:
+            stack.enter_context(one.making())
+        for number in spread(Train(new), range(len(new)), lambda: vlm, "dictionaries"):
+            if word := judgement(new[number].report):
+                warnings.warn(word, stacklevel=2)
+
+
+@dataclass(frozen=True)
+class Train:
+    """Training dictionaries of one encoder; a shard is the number of one, as each of its steps needs the one before.
+
+    Attributes
+    ----------
+    dictionaries : each is written to its own folder.
+    """
+
+    dictionaries: tuple[Dictionary, ...]
+
+    @property
+    def model(self) -> Checkpoint:
+        """The subject."""
+        return self.dictionaries[0].subject
+
+    @cached_property
+    def _pools(self) -> Pools | None:
+        return {} if len({one.train for one in self.dictionaries}) == 1 else None
+
+    def __call__(self, shard: int, load: Callable[[], VLM]) -> int:
+        """The number of the dictionary, which has been made."""
+        self.dictionaries[shard].train_or_load(load(), self._pools)
+        return shard
 
 
 def geometric_median(x: Tensor, steps: int = 30) -> Tensor:

@@ -270,5 +270,7 @@ class Run:
         self.dictionary.make(self.vlm)
         self.gather()
         self.choose(methods)
-        tables = [self.explanations(self.at_best(m), self.latents["test"]) for m in methods]
-        return self.score(pd.concat(tables, ignore_index=True))
+        test = self.latents["test"]
+        wanted = [(self.variation(self.at_best(method)), test) for method in methods]
+        self.explained.make_all(wanted, lambda: self.vlm)
+        return self.score(pd.concat([self.explained.table(*one) for one in wanted], ignore_index=True))

@@ -70,8 +70,8 @@ class StandIn(Run):
 def stand_in(folder: Path, encoder: VLM, sae: TopKSAE, patch: pytest.MonkeyPatch, **changes) -> StandIn:
     """A small run with evidence of both sets; ``changes`` are settings, with ``__`` for a point."""
     patch.setattr(Dictionary, "sae", sae)
-    patch.setattr(Dictionary, "report", {"norm": 10.0})
-    patch.setattr(Dictionary, "make", lambda self, vlm, pools=None: None)
+    patch.setattr(Dictionary, "report", {"norm": 10.0, "fvu": 0.5})
+    patch.setattr(Dictionary, "train_or_load", lambda self, vlm, pools: None)
     settings = SMALL | {key.replace("__", "."): value for key, value in changes.items()}
     run = StandIn(load("smoke", settings), folder, encoder)
     run.gather()

@@ -83,12 +83,21 @@ def test_activations_that_are_shared_are_those_of_a_stream_of_its_own(tiny_vlm, 
 
 def test_dictionaries_of_other_pictures_share_nothing(run, monkeypatch):
     given = []
-    monkeypatch.setattr(Dictionary, "make", lambda self, vlm, pools=None: given.append(pools))
+    monkeypatch.setattr(Dictionary, "train_or_load", lambda self, vlm, pools: given.append(pools))
     one = run.dictionary
     make_all([one, replace(one, recipe=replace(one.recipe, seed=1))], run.vlm)
     make_all([one, replace(one, train=run.sets["train"][:20])], run.vlm)
     make_all([one], run.vlm)
     assert given[0] == {} and given[0] is given[1] and given[2:] == [None, None, None]
+
+
+def test_a_dictionary_that_reconstructs_nothing_is_told_of_alone_and_among_others(run, monkeypatch):
+    monkeypatch.setattr(Dictionary, "report", {"fvu": 0.97})
+    one = run.dictionary
+    for some in ([one], [one, replace(one, recipe=replace(one.recipe, seed=1))]):
+        with pytest.warns(UserWarning, match="hardly better than their mean") as told:
+            make_all(some, run.vlm)
+        assert len(told) == len(some)
 
 
 def sweep(**means) -> pd.DataFrame:

@@ -15,6 +15,8 @@ import pytest
 from driver import FORKS, Started, await_true
 from PIL import Image
 
+from lib import __main__ as main
+from lib import device
 from lib.figures import save_table
 from lib.profile import load
 from lib.running import collection, freshness, runner, status
@@ -155,6 +157,12 @@ def test_stations_run_alone_and_first_studies_side_by_side_the_verdict_last(sche
     assert [d.notebook.name for d in done] == ["0", "2", "1", "3", "4", "5"]
 
 
+def test_comparisons_run_side_by_side_between_stations_and_studies(schedule):
+    together, _ = schedule(KINDS_OF | {"1": "comparison", "4": "comparison"})
+    assert together == [{"0"}, {"2"}, {"1", "4"}, {"4"}, {"3"}, {"5"}]
+    assert {n for n, path in notebooks().items() if kind(path) == "comparison"} == {"06", "07"}
+
+
 def test_long_notebooks_of_a_kind_start_first(tmp_path, monkeypatch):
     started = []
     monkeypatch.setattr(Job, "reasons", lambda self: started.append(self.notebook.name) or [])
@@ -192,8 +200,23 @@ def test_the_cores_of_taskset_and_of_OMP_NUM_THREADS_are_kept_to(monkeypatch):
         assert cores() == allowed
     monkeypatch.delenv("OMP_NUM_THREADS")
     assert cores() == 6
-    jobs = jobs_for(load("smoke", {"jobs": 4}), {}, 6)
-    assert {(job.kind, job.threads) for job in jobs} == {("station", 6), ("study", 1), ("verdict", 6)}
+    for at_once, threads in ((1, 6), (2, 3), (4, 1), (9, 1)):
+        assert {job.threads for job in jobs_for(load("smoke", {"jobs": at_once}), {}, 6)} == {threads}
+
+
+def test_as_many_processes_share_the_work_as_notebooks_run_at_once_unless_someone_says_otherwise(monkeypatch):
+    monkeypatch.setattr(main, "cores", lambda: 3)
+
+    def found(jobs, *arguments):
+        return main.helpers(main.parse(arguments), load("smoke", {"jobs": jobs}))
+
+    assert [found(jobs) for jobs in (1, 2, 3, 8)] == [None, 2, 3, 3]
+    assert found(2, "--cluster", "tcp://a:1") is None
+    monkeypatch.setattr(device, "DEVICE", "cuda")
+    assert found(2) is None
+    monkeypatch.setattr(device, "DEVICE", "cpu")
+    monkeypatch.setattr(main, "find_spec", lambda name: None)
+    assert found(2) is None
 
 
 # -- what a notebook depends on -------------------------------------------------------------------

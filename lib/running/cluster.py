@@ -179,8 +179,12 @@ def use(address: str) -> Cluster:
 
 
 @contextmanager
-def offered(workers: int | None, address: str | None) -> Iterator[None]:
+def offered(workers: int | None, address: str | None, scenes: bool = False) -> Iterator[None]:
     """Inside, the runner's kernels have their shards done by others: by so many processes here, or at an address.
+
+    Parameters
+    ----------
+    scenes : whether pictures are Emoji Scenes, for which processes here prepare.
 
     Raises
     ------
@@ -191,13 +195,8 @@ def offered(workers: int | None, address: str | None) -> Iterator[None]:
         yield
         return
     need_dask()
-    with local(workers) if workers else _there(address) as found:
-        cluster = Cluster(found)
-        try:
-            there = cluster.check()
-        finally:
-            cluster.close()
-        print(f"Shards go to {there} worker{'s' * (there != 1)} at {found}", flush=True)
+    with local(workers, scenes) if workers else _there(address) as found:
+        print(f"Shards go to {_workers(workers or _asked(found))} at {found}", flush=True)
         os.environ[CLUSTER] = found
         try:
             yield
@@ -210,15 +209,28 @@ def _there(address: str) -> Iterator[str]:
     yield address
 
 
+def _asked(address: str) -> int:
+    """How many workers there are at an address, all of them what this run is."""
+    cluster = Cluster(address)
+    try:
+        return cluster.check()
+    finally:
+        cluster.close()
+
+
+def _workers(count: int) -> str:
+    return f"{count} worker{'s' * (count != 1)}"
+
+
 @contextmanager
-def local(workers: int) -> Iterator[str]:
+def local(workers: int, scenes: bool = False) -> Iterator[str]:
     """Inside, a scheduler and worker processes run on this machine; yields the scheduler's address.
 
-    They end with this process, whatever ends it.
+    They end with this process, whatever ends it. They prepare for shards about ``scenes`` before they are asked.
     """
     context = get_context("spawn")
     answer, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_serve, args=(_places(workers), theirs, os.getpid()))
+    process = context.Process(target=_serve, args=(_places(workers), scenes, theirs, os.getpid()))
     process.start()
     theirs.close()
     try:
@@ -248,12 +260,12 @@ def _places(workers: int) -> list[dict[str, str]]:
     return [usual | ({"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {}) for i in range(workers)]
 
 
-def _serve(places: list[dict[str, str]], answer: Connection, parent: int) -> None:
+def _serve(places: list[dict[str, str]], scenes: bool, answer: Connection, parent: int) -> None:
     os.setsid()  # Ctrl-C in a terminal is for the runner, which then ends this
     end_with(parent)
     asked = Event()
     signal.signal(signal.SIGTERM, lambda *_: asked.set())
-    from distributed import Nanny, Scheduler, SpecCluster
+    from distributed import Client, Nanny, Scheduler, SpecCluster
 
     here = {"host": "127.0.0.1", "dashboard": False}
     each = {**here, "nthreads": 1, "memory_limit": 0, "silence_logs": logging.ERROR}  # models fill what there is
@@ -264,5 +276,7 @@ def _serve(places: list[dict[str, str]], answer: Connection, parent: int) -> Non
         for handler in logging.getLogger("distributed").handlers:
             handler.setLevel(logging.WARNING)  # that a worker is started anew is said here, and not by workers
         answer.send(cluster.scheduler_address)
-        asked.wait()
+        with Client(cluster, set_as_default=False) as client:
+            client.run(worker.warm_up, scenes, wait=False)
+            asked.wait()
         logging.disable()  # workers that are ended in the midst of a shard are no news

@@ -10,9 +10,10 @@ from lib.profile import Profile
 from lib.store import ROOT, write_atomically
 
 NOTEBOOKS = ROOT / "notebooks"
-# A station makes what later notebooks build on, so stations run first, one by one, on all cores. Studies build
-# on stations alone and may run side by side. The verdict reads them all.
-KINDS = ("station", "study", "verdict")
+# Each station builds on those before it, so they run first, one by one. Comparisons (of dictionaries, of models)
+# build on stations, and studies on both: those of a kind may run side by side. The verdict reads them all.
+KINDS = ("station", "comparison", "study", "verdict")
+SIDE_BY_SIDE = ("comparison", "study")
 SCENES = "scenes"  # tag of cells, and need of notebooks
 
 

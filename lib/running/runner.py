@@ -19,7 +19,7 @@ from nbclient.exceptions import DeadKernelError
 
 from lib.profile import Profile
 from lib.running import freshness
-from lib.running.collection import KINDS, cells_for, fits, kind, long, notebooks
+from lib.running.collection import KINDS, SIDE_BY_SIDE, cells_for, fits, kind, long, notebooks
 from lib.running.process import discard, end_with, need_folder
 from lib.running.warm import Kernels, context, limit_threads
 from lib.store import MADE, ROOT, RUNS
@@ -66,14 +66,14 @@ class Job:
 
 
 def jobs_for(profile: Profile, parameters: dict[str, Any], cores: int) -> list[Job]:
-    """A job for each notebook that fits a profile, in order; those that may run side by side share the ``cores``."""
+    """A job for each notebook that fits a profile, in order; what may run side by side shares the ``cores``."""
     records, scenes = RUNS / profile.name / "notebooks" / profile.label, profile.images.source == "scenes"
     material, jobs = freshness.material(profile), []
     for notebook in notebooks().values():
         if not fits(notebook, profile):
             continue
         sources = [cell.source for cell in cells_for(notebook, scenes).cells if cell.cell_type == "code"]
-        threads = max(1, cores // profile.jobs) if kind(notebook) == "study" else cores
+        threads = max(1, cores // profile.jobs)
         identity = {**material, **freshness.code(sources)}
         record = records / f"{notebook.stem}.json"
         jobs.append(Job(notebook, kind(notebook), parameters, record, identity, threads, scenes, long(notebook)))
@@ -209,7 +209,7 @@ def run_all(jobs: list[Job], side_by_side: int, force: bool) -> Iterator[Done]:
     Parameters
     ----------
     jobs : in the order of their numbers.
-    side_by_side : studies that run at once.
+    side_by_side : comparisons, or studies, that run at once.
     force : run what is fresh, too.
     """
     running: list[Worker] = []
@@ -221,7 +221,7 @@ def run_all(jobs: list[Job], side_by_side: int, force: bool) -> Iterator[Done]:
         for phase in KINDS:
             waiting = sorted((job for job in jobs if job.kind == phase), key=lambda job: not job.long)
             while running or (waiting and not failed):
-                while waiting and not failed and len(running) < (side_by_side if phase == "study" else 1):
+                while waiting and not failed and len(running) < (side_by_side if phase in SIDE_BY_SIDE else 1):
                     job = waiting.pop(0)
                     why = job.reasons()
                     if not why and not force:

@@ -11,7 +11,7 @@ import pickle
 import platform
 import socket
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache, partial
 from importlib import import_module
 from io import BytesIO
@@ -135,8 +135,6 @@ def check(theirs: dict[str, Any]) -> None:
 # -- what it does ----------------------------------------------------------------------------------
 
 _models: dict[Any, Any] = {}  # loaded, the latest last
-_known: dict[str, Any] = {}  # of the latest work
-_posted: dict[str, tuple[Any, int]] = {}  # the latest work, and the threads of its kernel
 
 
 def _model(checkpoint: Any) -> Any:
@@ -152,8 +150,22 @@ def _model(checkpoint: Any) -> Any:
     return model
 
 
-def _work(post: str) -> tuple[Any, int]:
-    if post not in _posted:
+@dataclass
+class Posted:
+    """Work of a kernel's, the threads that the kernel computes with, and the work's dataclasses by name."""
+
+    work: Any
+    threads: int
+    known: dict[str, Any]
+
+
+_posted: dict[str, Posted] = {}  # the latest works, the latest last
+
+
+def _work(post: str) -> Posted:
+    """Work, read once; two stay, as two kernels may share a worker, with what they have in memory."""
+    found = _posted.pop(post, None)
+    if found is None:
         try:
             content = Path(post).read_bytes()
         except FileNotFoundError:
@@ -163,9 +175,21 @@ def _work(post: str) -> tuple[Any, int]:
             ) from None
         theirs, threads, (packed, parts) = pickle.loads(content)
         check(theirs)
-        _posted.clear()
-        _posted[post] = unpack(packed, parts, _known), threads
-    return _posted[post]
+        known = {name: value for other in _posted.values() for name, value in other.known.items()}
+        found = Posted(unpack(packed, parts, known), threads, known)
+        while len(_posted) > 1:
+            del _posted[next(iter(_posted))]
+    _posted[post] = found
+    return found
+
+
+def warm_up(scenes: bool) -> None:
+    """Import what shards need, and render what scenes are drawn from, before the first shard comes."""
+    import_module("lib.run")
+    if scenes:
+        from lib.scenes.drawing import render
+
+        render()
 
 
 def do(post: str, shard: bytes) -> bytes:
@@ -178,9 +202,9 @@ def do(post: str, shard: bytes) -> bytes:
     """
     import torch
 
-    work, threads = _work(post)
-    torch.set_num_threads(threads)  # sums are split among threads, and round by how many there are
-    return pickle.dumps(work(pickle.loads(shard), partial(_model, work.model)))
+    posted = _work(post)
+    torch.set_num_threads(posted.threads)  # sums are split among threads, and round by how many there are
+    return pickle.dumps(posted.work(pickle.loads(shard), partial(_model, posted.work.model)))
 
 
 def post(path: Path, work: Any) -> None:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from lib.dictionary import make_all as make_dictionaries
 from lib.effects import as_estimates, column, effect, estimates
 from lib.evidence import Active, Gathered
 from lib.figures import colour_of, curve
@@ -63,18 +64,25 @@ def worlds(run: Run) -> pd.DataFrame:
 
     Coefficients are those of the main run, so that the world alone differs.
     """
-    tables, wanted, n = [], run.profile.study.latents, run.profile.study.dose_images
-    for dose in run.profile.study.worlds:
-        mix = {f"images.{name}": share for name, share in {**ORDINARY, "cooccurrence": dose}.items()}
-        world = run.changed({**mix, "images.train": 2 * n, "images.explain": n, "images.evaluate": n})
-        world.vlm = run.vlm  # one encoder
-        world.dictionary.make(world.vlm)
+    tables, wanted = [], run.profile.study.latents
+    grown = {dose: _world(run, dose) for dose in run.profile.study.worlds}
+    make_dictionaries([world.dictionary for world in grown.values()], run.vlm)
+    for dose, world in grown.items():
         world.gather()
         # No coefficient is chosen here, so no latent is set apart for it.
         active = Active(world.shown, world.held_out, world.profile.explain.min_images, 0, 2 * wanted)
         latents = background_latents(world.truth, active.latents["test"])[:wanted]
         tables.append(_judged(run, world, latents, world.shown, dose))
     return pd.concat(tables, ignore_index=True)
+
+
+def _world(run: Run, dose: float) -> Run:
+    """A run in a world of a dose, with the same encoder."""
+    n = run.profile.study.dose_images
+    mix = {f"images.{name}": share for name, share in {**ORDINARY, "cooccurrence": dose}.items()}
+    world = run.changed({**mix, "images.train": 2 * n, "images.explain": n, "images.evaluate": n})
+    world.vlm = run.vlm
+    return world
 
 
 def _judged(run: Run, world: Run, latents: list[int], shown: Gathered, dose: float) -> pd.DataFrame:
