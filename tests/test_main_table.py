@@ -59,11 +59,25 @@ def test_the_note_says_which_coefficients_its_own_table_was_made_with():
 
 
 def test_sentences_follow_the_numbers():
-    lines = findings(scores(1, hybrid=2.0, Steering=-1.0), None)
-    assert len(lines) == 2 * len(metrics_of(scores(1))) and not [line for line in lines if "ceiling" in line]
-    assert lines[0].startswith("IoU, both evidences: Steering is lower than Top-k (difference -0.99")
-    assert lines[1].startswith("IoU, both evidences: hybrid is higher than Top-k (difference 2.0")
-    assert not [line for line in lines if unsupported(line)]
+    scored = scores(1, hybrid=2.0, Steering=-1.0)
+    lines = findings(scored, None)
+    assert lines[0].startswith("Composite (standard deviations), both evidences: Steering is lower than Top-k (")
+    assert lines[2].startswith("Correctness, both evidences: Steering is lower than Top-k (difference -0.99")
+    assert lines[3].startswith("Correctness, both evidences: hybrid is higher than Top-k (difference 2.0")
+    assert not [line for line in lines if unsupported(line) or "ceiling" in line]
+    unknown = findings(scored.drop(columns=["correctness", "patch_f1"]), None)
+    assert unknown == [line for line in lines if "Correctness" not in line]
+
+
+def test_where_the_hybrid_leads_is_told_apart_by_kind_of_evidence():
+    scored = scores(1)
+    noise = pd.Series(range(len(scored)), scored.index) % 3 - 1
+    judged = list(COMPOSITES["composite"])
+    lead = scored.method.eq(HYBRID.heatmaps_add.key) * 2 + noise * 0.3
+    scored[judged] = scored[judged].add(lead, axis=0)
+    masks, heatmaps, more = findings(scored, None)[-3:]
+    assert "masks: hybrid and Top-k are not told apart" in masks and "heatmaps: hybrid is higher" in heatmaps
+    assert more.startswith("Composite (standard deviations), the hybrid's lead over Top-k: with heatmaps it is higher")
 
 
 def test_controls_stand_under_the_method_that_they_belong_to():

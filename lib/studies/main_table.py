@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lib.effects import BOTH, column, titled, values
+from lib.effects import BOTH, COMPOSITE, column, titled, values, with_composites
 from lib.findings import contrast, number
-from lib.methods import COMPARED, STEERED, STEERING, Method
-from lib.metrics import metrics_of
+from lib.methods import COMPARED, MODES, STEERED, STEERING, Method
+from lib.metrics import METRICS, metrics_of
 from lib.paper import csv_of
 from lib.run import Run
 from lib.stats import Estimate, bootstrap, bootstrap_ratio, difference
@@ -96,17 +96,24 @@ def table_note(run: Run, scored: pd.DataFrame) -> str:
 
 
 def findings(scored: pd.DataFrame, ceiling: pd.DataFrame | None) -> list[str]:
-    """What the main table says, in sentences made from the numbers.
+    """What the main table says, in sentences made from the numbers; notebook 08 has every metric and pair.
 
     Parameters
     ----------
     ceiling : from :func:`lib.studies.controls.ceilings`; None where nobody knows the truth.
     """
-    lines = []
-    for metric in metrics_of(scored):
-        for first, second in (("Steering", "Top-k"), ("hybrid", "Top-k")):
-            e = difference(*sides(scored, BOTH, f"{first} - {second}", metric))
-            lines.append(contrast(f"{titled(metric)}, both evidences", first, second, e))
+    full, lines = with_composites(scored), []
+    for metric in (COMPOSITE, *(m for m in metrics_of(scored) if METRICS[m].needs == "truth")):
+        for first in ("Steering", "hybrid"):
+            e = difference(*sides(full, BOTH, f"{first} - Top-k", metric))
+            lines.append(contrast(f"{_unit(metric)}, both evidences", first, "Top-k", e))
+    leads = {}
+    for mode in MODES:
+        a, b = sides(full, mode, "hybrid - Top-k", COMPOSITE)
+        lines.append(contrast(f"{_unit(COMPOSITE)}, {mode}", "hybrid", "Top-k", difference(a, b)))
+        leads[mode] = a - b
+    more = difference(leads["heatmaps"], leads["masks"])
+    lines.append(contrast(f"{_unit(COMPOSITE)}, the hybrid's lead over Top-k", "with heatmaps it", "with masks", more))
     if ceiling is None:
         return lines
     for method in STEERING:
@@ -117,6 +124,11 @@ def findings(scored: pd.DataFrame, ceiling: pd.DataFrame | None) -> list[str]:
             f"its controls {', '.join(_share(scored, method, c, most) for c in ('random', 'permuted'))}."
         )
     return lines
+
+
+def _unit(metric: str) -> str:
+    """A metric as sentences call it."""
+    return f"{titled(metric)}{' (standard deviations)' * (metric == COMPOSITE)}"
 
 
 def _share(scored: pd.DataFrame, method: Method, control: str, most: pd.Series) -> str:
