@@ -24,6 +24,7 @@ usage: ./run_all.sh [test | verify | bench] [options]
   --in-place                      also write outputs back into notebooks/, as they are committed
   --force                         run notebooks that are up to date, too
   --workers N                     share the work of models among N processes here, one for each GPU; same results
+                                  (default: as many as the profile's jobs, 2 at desk scale; with a GPU none)
   --cluster tcp://host:port       share it among the workers of a Dask cluster (lib/README.md, "Beyond one machine")
   --from-scratch                  first train the desk models anew (about five hours)
   --help                          this text

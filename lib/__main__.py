@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # what takes seconds to import is imported once signals are h
     from lib.running.runner import Done, Job
 
 README = ROOT / "README.md"
+COMMITTED = ("desk", "deep")  # profiles
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -102,10 +103,12 @@ def summary(results: list[Done]) -> str:
 
 def measured(results: list[Done], profile: Profile, minutes: float) -> str:
     """The timing page: seconds of each notebook and peak memory of the largest, on this machine."""
+    from lib.device import machine
+
     return (
         "# What a first run takes\n\n"
-        f"Profile `{profile.name}` on {cores()} CPU cores, environment ready, nothing cached: "
-        f"{minutes:.1f} minutes in all. "
+        f"Profile `{profile.name}` on {cores()} CPU cores ({machine()}; {time.strftime('%Y-%m-%d')}), environment "
+        f"ready, nothing cached: {minutes:.1f} minutes in all. "
         f"The largest notebook had {max(done.peak for done in results):.1f} GiB of memory at its peak; "
         f"up to {profile.jobs} run at once. "
         f"Written by `./run_all.sh --in-place`.\n\n{summary(results)}\n"
@@ -140,8 +143,11 @@ def answer(options: argparse.Namespace) -> int:
 
     chosen = overrides(options.settings)
     profile = load(options.profile, chosen)
-    if options.in_place and profile.label != "desk":
-        raise ProfileError("--in-place is for what is committed: the desk profile, without --set")
+    if options.in_place and (profile.name not in COMMITTED or (profile.label != "desk" and options.only)):
+        raise ProfileError(
+            "--in-place is for what is committed: notebooks of the desk profile without --set, and the verdicts of its "
+            "complete runs with --set, or of the deep profile's"
+        )
     if options.plan:
         from lib.plan.report import main_plan
 
@@ -219,7 +225,7 @@ def run(options: argparse.Namespace, profile: Profile, parameters: dict[str, Any
         with closing(run_all(jobs, profile.jobs, options.force or options.in_place)) as runs:
             for done in runs:
                 results.append(done)
-                if options.in_place and not done.error:
+                if options.in_place and profile.label == "desk" and not done.error:
                     put_back(folder / done.notebook.name, done.notebook)
     except Stopped as stopped:
         stopped.add_note(f" at {going_on(jobs, results, options.only)}")
@@ -237,10 +243,8 @@ def run(options: argparse.Namespace, profile: Profile, parameters: dict[str, Any
         return 1
     results.sort(key=lambda done: done.notebook.name)
     if options.in_place:
-        pages()
-        if first_run and not (lost or options.first or options.only):
-            page = measured(results, profile, (time.perf_counter() - begun) / 60)
-            write_text(ROOT / "notebooks" / "timing.md", page)
+        whole = first_run and not (lost or options.first or options.only)
+        commit(profile, overrides(options.settings), results, (time.perf_counter() - begun) / 60 if whole else None)
     print(f"\n{summary(results)}\n\nTables and figures: figures/{profile.label}")
     print(f"Executed notebooks: {short(folder)}")
     return int(lost)
@@ -259,11 +263,24 @@ def going_on(jobs: list[Job], results: list[Done], only: str | None) -> str:
     return f"{at}; go on with " + (f"--only {only}" if only else f"--from {min(job.number for job in left)}")
 
 
-def pages() -> None:
-    """Write anew what is committed beside the notebooks: the plans of the paper's profiles, and files in the README."""
+def commit(profile: Profile, changed: dict[str, Any], results: list[Done], minutes: float | None) -> None:
+    """Write anew what is committed of a run beside the notebooks; of one that is not desk's own, its verdicts.
+
+    Parameters
+    ----------
+    changed : settings that differ from the profile's.
+    minutes : what the run took from nothing; None if it went on from something, or left something out.
+    """
     from lib.plan.report import facts
     from lib.profile import load
+    from lib.studies import reruns
 
+    if profile.label != "desk":
+        kept = reruns.keep(profile, changed, ROOT / "figures" / profile.label, minutes)
+        print(f"Verdicts: {short(kept)}")
+        return
+    if minutes is not None:
+        write_text(ROOT / "notebooks" / "timing.md", measured(results, profile, minutes))
     away = [p for p in map(load, settings.names()) if p.images.source != "scenes"]
     plans = "\n\n".join(facts(p).replace("\n## ", "\n#### ").replace("# Plan of", "### Plan of") for p in away)
     write_text(ROOT / "notebooks" / "plans.md", f"{plans}\n")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -51,3 +54,13 @@ def halved(work: Callable[[Sequence[T]], list[R]], batch: Sequence[T]) -> list[R
     middle = len(batch) // 2
     warnings.warn(f"a batch of {len(batch)} does not fit into memory: halved", stacklevel=2)
     return halved(work, batch[:middle]) + halved(work, batch[middle:])
+
+
+def machine() -> str:
+    """The processor and how many cores there are, in words."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"

@@ -177,8 +177,7 @@ class Profile:
     subject, images, sae, explain, score, study, hardware : the sections.
     explainers : name -> model whose language model explains the same encoder, smallest first.
     variants : name -> settings changed; the same computation on another subject or layer.
-    jobs : notebooks run at once, where they do not build on each other, and processes that share one's work; each gets
-        its share of the cores.
+    jobs : notebooks run at once, and processes that share a notebook's work; each has its share of the cores.
     seed : of everything random.
     changes : digest of the overrides, if there are any.
     """

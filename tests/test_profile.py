@@ -444,7 +444,7 @@ def test_an_odd_name_is_no_profile(name):
 
 
 def test_a_name_that_is_misspelt_comes_with_the_nearest():
-    assert "no profile 'smok' (did you mean 'smoke'?); profiles: desk, " in refused("smok")
+    assert "no profile 'smok' (did you mean 'smoke'?); profiles: deep, desk, " in refused("smok")
     assert "no file 'smoke.yml' in " in refused("smoke.yml")
 
 

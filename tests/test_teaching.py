@@ -15,18 +15,19 @@ from lib.studies.teaching import PAIRS, findings, ranking, subjects
 def test_only_the_model_differs_between_what_was_taught_otherwise():
     run = Run(load("desk"))
     found = subjects(run)
-    assert list(found) == ["default", "whole pictures", "taught"] and found["default"] is run
+    assert list(found) == ["default", "whole pictures", "patch labels", "taught"] and found["default"] is run
     models = {one.profile.subject.model for one in found.values()}
-    assert len(models) == 3 and {one.profile.subject.layer for one in found.values()} == {3}
+    assert len(models) == 4 and {one.profile.subject.layer for one in found.values()} == {3}
 
 
-def test_the_subjects_differ_in_what_they_were_taught_alone():
-    default, whole, taught = (
+def test_of_the_four_subjects_neighbours_differ_in_one_thing_that_was_taught():
+    default, whole, patches, taught = (
         studied(SUBJECTS[Path(one.profile.subject.model).name]) for one in subjects(Run(load("desk"))).values()
     )
-    assert whole == replace(default, altered=0) and default.altered and not default.views
-    assert taught.views and not taught.altered
-    assert (default.encoder.learns, taught.encoder.learns) == ("captions", "patches")
+    assert whole == replace(default, altered=0) and whole != default
+    assert patches == replace(default, encoder=patches.encoder) and patches.encoder != default.encoder
+    assert taught == replace(patches, altered=0, views=taught.views) and taught.views > 0 == patches.views
+    assert (default.encoder.learns, patches.encoder.learns) == ("captions", "patches")
 
 
 def test_the_ranking_of_each_is_told_by_its_own_table():

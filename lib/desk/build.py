@@ -95,6 +95,11 @@ SUBJECTS = {
         ExplainerRecipe(width=256, heads=4, steps=1400, altered=0, views=160),
         EncoderRecipe(learns="patches", steps=1600),
     ),
+    "subject-a-patches": Recipe(
+        "Desk subject A with an encoder that learned from patches",
+        ExplainerRecipe(),
+        Asset("data/models/subject-a-taught"),
+    ),
     "subject-b": Recipe(
         "Desk subject B, after InternVL3",
         ExplainerRecipe(
