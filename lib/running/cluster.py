@@ -277,6 +277,8 @@ def _serve(places: list[dict[str, str]], scenes: bool, answer: Connection, paren
             handler.setLevel(logging.WARNING)  # that a worker is started anew is said here, and not by workers
         answer.send(cluster.scheduler_address)
         with Client(cluster, set_as_default=False) as client:
-            client.run(worker.warm_up, scenes, wait=False)
+            places = client.scheduler_info(n_workers=-1)["workers"]
+            warm = [client.submit(worker.warm_up, scenes, workers=[place], key=f"warm up {place}") for place in places]
             asked.wait()
+            del warm  # until here, or they would be cancelled
         logging.disable()  # workers that are ended in the midst of a shard are no news
