@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -46,12 +47,26 @@ def _labels(values: Any, name: str) -> np.ndarray | None:
     return pd.factorize(values.index.get_level_values(name))[0]
 
 
-def _resampled(table: np.ndarray, groups: np.ndarray, rng: np.random.Generator, draws: int) -> np.ndarray:
-    """Means of the columns when whole groups of rows are drawn with replacement: ``[draws, columns]``."""
-    sums = np.zeros((groups.max() + 1, table.shape[1] + 1))
-    np.add.at(sums, groups, np.column_stack([table, np.ones(len(table))]))
-    drawn = sums[rng.integers(0, len(sums), (draws, len(sums)))].sum(1)
-    return drawn[:, :-1] / drawn[:, -1:]
+@lru_cache(maxsize=8)  # megabytes each
+def _drawn(seed: int, sizes: tuple[int, ...], draws: int) -> list[np.ndarray]:
+    """How often each of so many groups is drawn with replacement, ``[draws, size]`` for each of the sizes.
+
+    A table has many rows about the same latents, which share this.
+    """
+    rng, first = np.random.default_rng(seed), np.arange(draws)[:, None]
+    picks = [rng.integers(0, size, (draws, size)) + first * size for size in sizes]
+    return [
+        np.bincount(pick.ravel(), minlength=draws * size).reshape(draws, size).astype(float)
+        for pick, size in zip(picks, sizes)
+    ]
+
+
+def _resampled(table: np.ndarray, groups: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """Means of the columns when whole groups of rows are drawn as often as said: ``[draws, columns]``."""
+    ones = np.ones(len(table))
+    sums = np.column_stack([np.bincount(groups, column, drawn.shape[1]) for column in (*table.T, ones)])
+    total = drawn @ sums
+    return total[:, :-1] / total[:, -1:]
 
 
 def bootstrap_means(
@@ -76,17 +91,20 @@ def bootstrap_means(
     table = np.column_stack([np.asarray(c, float) for c in columns])
     whole = ~np.isnan(table).any(1)
     concept, dictionary = (_labels(columns[0], name) for name in ("concept", "dictionary"))
-    table, rng = table[whole], np.random.default_rng(seed)
+    table = table[whole]
     if not len(table):
         raise ValueError("no latent has a value of this metric")
     value = statistic(table.mean(0))
     rows = np.arange(len(table)) if concept is None else np.unique(concept[whole], return_inverse=True)[1]
-    spread = statistic(_resampled(table, rows, rng, draws)) - value
+    groups = [rows]
     if dictionary is not None and (number := len(np.unique(dictionary[whole]))) > 1:
         of = np.unique(dictionary[whole], return_inverse=True)[1]
-        cells = np.unique(rows * number + of, return_inverse=True)[1]
-        among = statistic(_resampled(table, of, rng, draws)) - value
-        seen, within = np.nanvar(among), np.nanvar(statistic(_resampled(table, cells, rng, draws)))
+        groups += [of, np.unique(rows * number + of, return_inverse=True)[1]]
+    drawn = _drawn(seed, tuple(int(group.max()) + 1 for group in groups), draws)
+    spread, *others = (statistic(_resampled(table, *pair)) - value for pair in zip(groups, drawn))
+    if others:
+        among, within = others[0], np.nanvar(others[1])
+        seen = np.nanvar(among)
         more = max(0.0, seen * number / (number - 1) - within)
         spread = spread + among * np.sqrt(more / seen if seen > 0 else 0.0)
     low, high = value + np.nanquantile(spread, [0.025, 0.975])
@@ -145,8 +163,13 @@ def sign_flip(values: Values, draws: int = 10_000, seed: int = 0) -> float:
     if 2 ** len(sums) <= draws:  # all there are
         signs = 1 - 2 * (np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums)) & 1)
         return float((np.abs(signs @ sums) >= abs(sums.sum()) - 1e-12).mean())
-    signs = 1 - 2 * np.random.default_rng(seed).integers(0, 2, (draws, len(sums)))
+    signs = _signs(seed, draws, len(sums))
     return float((1 + (np.abs(signs @ sums) >= abs(sums.sum()) - 1e-12).sum()) / (1 + draws))
+
+
+@lru_cache(maxsize=2)  # up to tens of megabytes each
+def _signs(seed: int, draws: int, n: int) -> np.ndarray:
+    return 1.0 - 2 * np.random.default_rng(seed).integers(0, 2, (draws, n))
 
 
 def standard_error(low: float, high: float) -> float:
