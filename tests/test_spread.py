@@ -20,6 +20,7 @@ from tiny_works import Die, Fail, Square, Who
 
 from lib import evidence, explain, overlap, spread, synthetic
 from lib.codes import CodeBatch
+from lib.dictionary import make_all as make_dictionaries
 from lib.kept import KEEP, Scores, TopImages
 from lib.methods import NOTHING, STEERING, TOP_K
 from lib.profile import load
@@ -225,7 +226,7 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """Results of a small run from dictionary to scores, made without a cluster; and what makes them elsewhere."""
+    """Results of a small run from two dictionaries to scores, made without a cluster; and what makes them elsewhere."""
     patch = pytest.MonkeyPatch()
     patch.setattr(evidence, "STRETCH", 16)
     patch.setattr(overlap, "AT_ONCE", 2)
@@ -234,6 +235,8 @@ def small(tmp_path_factory):
     def make() -> tuple[dict[str, bytes], str]:
         run = Run(load("smoke", SMALL))
         run._home = Home(tmp_path_factory.mktemp("runs"), "./run_all.sh")
+        first = run.dictionary
+        make_dictionaries([first, replace(first, recipe=replace(first.recipe, seed=1))], run.vlm)
         table = run.results((NOTHING, STEERING.add, TOP_K.masks))
         return files(run._home.folder), table.to_csv()
 
