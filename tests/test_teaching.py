@@ -32,9 +32,9 @@ def test_of_the_four_subjects_neighbours_differ_in_one_thing_that_was_taught():
 
 def test_the_ranking_of_each_is_told_by_its_own_table():
     table = ranking({"default": scores(0, hybrid=0.5, Steering=-0.5), "taught": scores(1, Steering=2.0)})
-    own = table[(table.metric == "composite")].set_index(["taught", "comparison"]).estimate
+    own = table[(table.metric == "composite") & (table.evidence == "both")].set_index(["taught", "comparison"]).estimate
     assert own["default", PAIRS[0]] < 0 < own["default", PAIRS[1]] and own["taught", PAIRS[0]] > 0
     lines = findings(table)
-    assert any(x.startswith("Composite, taught: Steering is higher") for x in lines) and not any(
-        map(unsupported, lines)
-    )
+    assert any(x.startswith("Composite, taught, both: Steering is higher") for x in lines)
+    assert any(x.startswith("Composite, default, heatmaps: hybrid is higher") for x in lines)
+    assert not any("masks: Steering" in x or unsupported(x) for x in lines)

@@ -102,7 +102,7 @@ SUBJECTS = {
     ),
     "subject-b": Recipe(
         "Desk subject B, after InternVL3",
-        ExplainerRecipe(steps=900, batch=48, lr=1e-3, seed=32, scenes=16_000, joint=True),
+        ExplainerRecipe(steps=700, batch=48, lr=1e-3, seed=32, scenes=16_000, joint=True),
         EncoderRecipe("internvl", steps=1000, seed=31),
     ),
 }

@@ -1,16 +1,19 @@
 """How much does it move the ranking what the models were taught? Ours, as the paper's models come as they are.
 
 Variants of the profile swap the subject's model for one that was taught otherwise, and nothing else. Of the desk's
-subjects one has never seen a covered picture, and one has practised the very questions that Top-k asks, with an encoder
-that learned from labels of patches; the default has seen covered pictures, and was taught none of the methods.
+subjects one has never seen a covered picture, one has an encoder that learned from labels of patches, and one has
+practised the very questions that Top-k asks; the default has seen covered pictures, and was taught none of the methods.
 """
 
 from __future__ import annotations
+
+from itertools import product
 
 import pandas as pd
 
 from lib.effects import BOTH, COMPOSITES, as_estimates, effect, titled, with_composites
 from lib.findings import contrast
+from lib.methods import MODES
 from lib.metrics import metrics_of
 from lib.run import Run
 from lib.stats import difference
@@ -32,7 +35,7 @@ def subjects(run: Run) -> dict[str, Run]:
 
 
 def ranking(scored: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Differences between methods under both evidences, by how the models were taught.
+    """Differences between methods, by how the models were taught, under each kind of evidence and under both.
 
     Parameters
     ----------
@@ -40,22 +43,27 @@ def ranking(scored: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
     Returns
     -------
-    ``taught, comparison, metric, estimate, low, high, n, p``; composites are in standard deviations.
+    ``taught, evidence, comparison, metric, estimate, low, high, n, p``; composites are in standard deviations.
     """
     rows = []
     for taught, table in scored.items():
         table = with_composites(table)
-        for pair in PAIRS:
+        for evidence, pair in product((BOTH, *MODES), PAIRS):
             for metric in (*metrics_of(table), *COMPOSITES):
-                e = difference(*sides(table, BOTH, pair, metric))
-                rows.append({"taught": taught, "comparison": pair, "metric": metric, **effect(e)})
+                e = difference(*sides(table, evidence, pair, metric))
+                names = {"taught": taught, "evidence": evidence, "comparison": pair, "metric": metric}
+                rows.append({**names, **effect(e)})
     return pd.DataFrame(rows)
 
 
 def findings(table: pd.DataFrame) -> list[str]:
-    """What the ranking is under each way of teaching: by the composite, and by correctness where it is known."""
+    """What the ranking is under each way of teaching: by the composite, and by correctness where it is known.
+
+    Of the hybrid's lead, by each kind of evidence as well: it tells who can read that without help.
+    """
     own = table[table.metric.isin(["composite", "correctness"])]
+    own = own[(own.evidence == BOTH) | (own.comparison == PAIRS[1])]
     return [
-        contrast(f"{titled(r.metric)}, {r.taught}", *r.comparison.split(" - "), e)
+        contrast(f"{titled(r.metric)}, {r.taught}, {r.evidence}", *r.comparison.split(" - "), e)
         for r, e in zip(own.itertuples(), as_estimates(own))
     ]
