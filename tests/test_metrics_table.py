@@ -21,8 +21,8 @@ from lib.scenes.sampling import Mix
 from lib.stage import Home
 from lib.store import write_json
 from lib.studies.controls import control_effects, control_table
-from lib.studies.main_table import findings, main_table, published
-from lib.studies.significance import comparisons
+from lib.studies.main_table import main_table, published
+from lib.studies.significance import comparisons, findings
 
 
 @pytest.fixture
@@ -41,11 +41,12 @@ def scored(brevity) -> pd.DataFrame:
     return scores(0, methods=COMPARED, hybrid=0.3)
 
 
-def test_a_new_metric_is_in_the_main_table_and_its_sentences(scored):
+def test_a_new_metric_is_in_the_main_table_and_in_sentences(scored):
     table, shown = main_table(scored, published("table1", "Gemma 3"))
     assert {"brevity", "brevity_low", "brevity_high"} <= set(table) and "Brevity" in shown
     assert "brevity_paper" not in table  # nobody has published it
-    assert findings(scored, None)[-1].startswith("Brevity, both evidences: hybrid is higher than Top-k ")
+    told = findings(comparisons(scored, "M"), "M")
+    assert any(line.startswith("Brevity (M, both evidences): hybrid is higher than Top-k ") for line in told)
 
 
 def test_a_new_metric_is_compared_by_every_study_that_compares(scored):
