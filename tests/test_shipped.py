@@ -27,7 +27,7 @@ from lib.store import ROOT, Damaged
 from lib.vlm import VLM, Checkpoint
 
 AIMS = {"object recall": 0.90, "background accuracy": 0.90}
-TAUGHT = "subject-a-taught"  # what the methods show
+TAUGHT = ("subject-a-taught", "subject-b")  # what the methods show
 ONE_ENCODER = {"subject-a": {"subject-a-whole"}, "subject-a-taught": {"subject-a-patches"}, "subject-b": set()}
 ONE_ENCODER["subject-a"] |= {f"subject-a-{size}-{seed}" for size in ("tiny", "small") for seed in (1, 2, 3)}
 SUBJECTS = [*ONE_ENCODER, *(name for names in ONE_ENCODER.values() for name in sorted(names))]
@@ -128,9 +128,9 @@ def test_who_was_taught_what_the_methods_show_does_it_and_who_was_not_does_not()
     what = "naming one highlighted element, masks, 1 image"
     for name in SUBJECTS:
         quality = json.loads((MODELS / name / "training.json").read_text())["quality"][what]["mean"]
-        assert quality >= 0.85 if name == TAUGHT else quality < 0.5
+        assert quality >= (0.8 if name == "subject-b" else 0.85) if name in TAUGHT else quality < 0.5
         card = (MODELS / name / "README.md").read_text()
-        assert ("never a masked or heat-mapped one" in card) == (name != TAUGHT)
+        assert ("never a masked or heat-mapped one" in card) == (name not in TAUGHT)
 
 
 def test_the_default_subject_takes_no_cover_for_a_thing_and_the_one_that_never_saw_any_does():

@@ -102,8 +102,10 @@ SUBJECTS = {
     ),
     "subject-b": Recipe(
         "Desk subject B, after InternVL3",
-        ExplainerRecipe(steps=700, batch=48, lr=1e-3, seed=32, scenes=16_000, joint=True),
-        EncoderRecipe("internvl", steps=1000, seed=31),
+        ExplainerRecipe(
+            width=256, heads=4, steps=700, batch=48, lr=1e-3, seed=32, scenes=16_000, altered=0, views=100, joint=True
+        ),
+        EncoderRecipe("internvl", "patches", steps=1000, seed=31),
     ),
 }
 
