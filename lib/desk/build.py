@@ -162,8 +162,7 @@ def build_subject(name: str, recipe: Recipe, models: Path = MODELS, work: Path =
     model.to(torch.bfloat16).save_pretrained(fresh)
     proc.save_pretrained(fresh)
     split_weights(fresh)
-    # What is measured is what was saved, read back by the call that every user makes.
-    vlm = VLM.load(Checkpoint(Asset(fresh), 0))
+    vlm = VLM.load(Checkpoint(Asset(fresh), 0))  # what was saved is measured, read back by the call of every user
     lines = [
         f"A small vision-language model of {'Gemma 3' if family == 'gemma3' else 'InternVL3'}'s classes, made for",
         "reading and steering its encoder. It sees Emoji Scenes and nothing else: do not expect it to understand",

@@ -10,9 +10,10 @@ from lib.effects import BOTH, COMPOSITES, as_estimates, effect, of_family, title
 from lib.findings import contrast
 from lib.methods import MODES, Method, Mode, trio
 from lib.metrics import metrics_of
-from lib.stats import bootstrap_ratio, difference, mann_whitney, normality, wilcoxon
+from lib.stats import Estimate, bootstrap_ratio, difference, mann_whitney, normality, wilcoxon
 
 ALPHA = 0.05
+NO_RATIO = Estimate(*[float("nan")] * 3, 0)  # of composites, whose mean is 0
 
 
 def pairs_of(evidence: Mode) -> dict[str, tuple[Method, Method]]:
@@ -46,16 +47,17 @@ def comparisons(scored: pd.DataFrame, model: str) -> pd.DataFrame:
 
     Returns
     -------
-    One row for each pair, metric and evidence: mean difference with its interval over the same
-    latents, and its p-value by sign flips; the ratio of the means; the paper's one-sided Mann-Whitney p-value, and the
-    two-sided p-value of Wilcoxon's signed-rank test. The last three treat latents as independent.
+    One row for each pair, metric and evidence: mean difference with its interval over the same latents, and its
+    p-value by sign flips; the ratio of the means (not of composites, whose zero is arbitrary); the paper's one-sided
+    Mann-Whitney p-value, and the two-sided p-value of Wilcoxon's signed-rank test. The last three treat latents as
+    independent.
     """
     scored, rows = with_composites(scored), []
     for evidence in (*MODES, BOTH):
         for name in pairs_of("masks"):
             for metric in (*metrics_of(scored), *COMPOSITES):
                 a, b = sides(scored, evidence, name, metric)
-                ratio = bootstrap_ratio(a, b)
+                ratio = NO_RATIO if metric in COMPOSITES else bootstrap_ratio(a, b)
                 rows.append(
                     {
                         "model": model,
