@@ -244,7 +244,7 @@ def run(options: argparse.Namespace, profile: Profile, parameters: dict[str, Any
     results.sort(key=lambda done: done.notebook.name)
     if options.in_place:
         whole = first_run and not (lost or options.first or options.only)
-        commit(profile, overrides(options.settings), results, (time.perf_counter() - begun) / 60 if whole else None)
+        commit(profile, parameters["overrides"], results, (time.perf_counter() - begun) / 60 if whole else None)
     print(f"\n{summary(results)}\n\nTables and figures: figures/{profile.label}")
     print(f"Executed notebooks: {short(folder)}")
     return int(lost)
