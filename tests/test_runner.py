@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -435,6 +436,21 @@ def test_whatever_is_killed_nothing_computes_on(tmp_path, victim):
     if victim != "runner":
         assert code == 1 and "Traceback" not in err
         assert "04_a.ipynb stopped: " in err and "died (out of memory?)" in err and "go on with --from 04" in err
+
+
+@pytest.mark.slow(5)
+def test_a_kernel_that_is_ended_as_it_answers_says_nothing(tmp_path):
+    """Nbclient interrupts kernels to end them, now and then before the last answer's handler has returned."""
+    interrupted = """
+        handlers = get_ipython().kernel.shell_handlers
+        async def late(*request, answer=handlers["execute_request"]):
+            await answer(*request)
+            raise KeyboardInterrupt
+        handlers["execute_request"] = late
+    """
+    put(tmp_path / "notebooks", "02_a", textwrap.dedent(interrupted), "1", kind="station")
+    code, out, err = run(tmp_path)
+    assert code == 0 and "| 02_a.ipynb | done |" in out and not err
 
 
 @pytest.mark.slow(8)

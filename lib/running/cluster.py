@@ -268,7 +268,8 @@ def _serve(places: list[dict[str, str]], scenes: bool, answer: Connection, paren
     from distributed import Client, Nanny, Scheduler, SpecCluster
 
     here = {"host": "127.0.0.1", "dashboard": False}
-    each = {**here, "nthreads": 1, "memory_limit": 0, "silence_logs": logging.ERROR}  # models fill what there is
+    each = {**here, "nthreads": 1, "memory_limit": 0}  # models fill what there is
+    each["silence_logs"] = logging.CRITICAL  # a shard's error reaches its kernel; one that is told to end is no news
     one = {**here, "port": 0, "dashboard_address": "127.0.0.1:0", "allowed_failures": TRIES - 1}
     scheduler = {"cls": Scheduler, "options": one}
     workers = {i: {"cls": Nanny, "options": {**each, "env": env}} for i, env in enumerate(places)}
@@ -280,5 +281,5 @@ def _serve(places: list[dict[str, str]], scenes: bool, answer: Connection, paren
             places = client.scheduler_info(n_workers=-1)["workers"]
             warm = [client.submit(worker.warm_up, scenes, workers=[place], key=f"warm up {place}") for place in places]
             asked.wait()
+            logging.disable()  # workers that are ended in the midst of a shard are no news
             del warm  # until here, or they would be cancelled
-        logging.disable()  # workers that are ended in the midst of a shard are no news

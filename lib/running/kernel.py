@@ -7,6 +7,7 @@ to workers where there are some.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from typing import Any
@@ -28,6 +29,11 @@ def note_reading(event: str, arguments: tuple[Any, ...]) -> None:
         note("used", ROOT / path)
 
 
+def is_news(record: logging.LogRecord) -> bool:
+    """Log filter: nbclient interrupts each kernel that it ends, and one that has just answered calls that an error."""
+    return not record.getMessage().startswith("KeyboardInterrupt caught in kernel")
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Serve until the runner is done, or gone."""
     end_with(os.getppid())
@@ -38,7 +44,10 @@ def main(arguments: list[str] | None = None) -> None:
         use(os.environ[CLUSTER])
     from ipykernel.kernelapp import IPKernelApp
 
-    IPKernelApp.launch_instance(arguments)
+    app = IPKernelApp.instance()
+    app.initialize(arguments)
+    app.log.addFilter(is_news)
+    app.start()
 
 
 if __name__ == "__main__":
