@@ -26,7 +26,7 @@ usage: ./run_all.sh [test | verify | bench] [options]
   --workers N                     share the work of models among N processes here, one for each GPU; same results
                                   (default: as many as the profile's jobs, 2 at desk scale; with a GPU none)
   --cluster tcp://host:port       share it among the workers of a Dask cluster (lib/README.md, "Beyond one machine")
-  --from-scratch                  first train the desk models anew (about five hours)
+  --from-scratch                  first train the desk models anew (about seven hours, and a network for 93 MB)
   --help                          this text
 
 Ctrl-C stops a run; what was made is kept, and the same command goes on from there. A second run of a profile waits for

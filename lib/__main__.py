@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from lib import settings
+from lib.hub import PRETRAINED
 from lib.running.process import Stopped, alone, cores, need_folder, stoppable
 from lib.settings import ProfileError
 from lib.store import ROOT, RUNS, Damaged, short, write_text
@@ -27,7 +28,7 @@ if TYPE_CHECKING:  # what takes seconds to import is imported once signals are h
     from lib.running.runner import Done, Job
 
 README = ROOT / "README.md"
-COMMITTED = ("desk", "deep")  # profiles
+COMMITTED = ("desk", "deep", "smollm2")  # profiles
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -143,10 +144,12 @@ def answer(options: argparse.Namespace) -> int:
 
     chosen = overrides(options.settings)
     profile = load(options.profile, chosen)
-    if options.in_place and (profile.name not in COMMITTED or (profile.label != "desk" and options.only)):
+    own = profile.label in (profile.name, "desk")
+    partial = profile.label != "desk" and bool(options.only or options.first)
+    if options.in_place and (profile.name not in COMMITTED or partial or not (own or profile.name == "desk")):
         raise ProfileError(
-            "--in-place is for what is committed: notebooks of the desk profile without --set, and the verdicts of its "
-            "complete runs with --set, or of the deep profile's"
+            "--in-place is for what is committed: notebooks of the desk profile without --set, the verdicts of its "
+            "complete runs with --set, or of the deep profile's, and the answers of the smollm2 profile's"
         )
     if options.plan:
         from lib.plan.report import main_plan
@@ -216,6 +219,10 @@ def run(options: argparse.Namespace, profile: Profile, parameters: dict[str, Any
     from lib.running.collection import put_back
     from lib.running.runner import run_all
 
+    if any(PRETRAINED in (view.subject.model, *view.explainers.values()) for view in profile.views.values()):
+        from lib.desk.smollm2 import provide
+
+        provide()
     first_run = not (RUNS / profile.name).exists()
     jobs, lost = chosen_jobs(options, profile, parameters)
     if not jobs:
@@ -264,7 +271,7 @@ def going_on(jobs: list[Job], results: list[Done], only: str | None) -> str:
 
 
 def commit(profile: Profile, changed: dict[str, Any], results: list[Done], minutes: float | None) -> None:
-    """Write anew what is committed of a run beside the notebooks; of one that is not desk's own, its verdicts.
+    """Write anew what is committed of a run beside the notebooks; of others than desk's own, verdicts or answers.
 
     Parameters
     ----------
@@ -273,8 +280,12 @@ def commit(profile: Profile, changed: dict[str, Any], results: list[Done], minut
     """
     from lib.plan.report import facts
     from lib.profile import load
-    from lib.studies import reruns
+    from lib.run import Run
+    from lib.studies import foreign, reruns
 
+    if profile.name == "smollm2":
+        print(f"Answers: {short(foreign.keep(Run(profile)))}")
+        return
     if profile.label != "desk":
         kept = reruns.keep(profile, changed, ROOT / "figures" / profile.label, minutes)
         print(f"Verdicts: {short(kept)}")

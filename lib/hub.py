@@ -11,6 +11,7 @@ from typing import Any
 from lib.contents import content_of, verify_shipped
 from lib.store import ROOT, Damaged, read, write_text
 
+PRETRAINED = "data/pretrained/subject-a-smollm2"  # a model that is put together here, of parts that are fetched
 # Environment of transformers, which reads it when it is imported: no bars, and of its messages errors alone.
 QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 
@@ -111,9 +112,13 @@ class Asset(str):
             With what to do about it.
         """
         if self.looks_local and self.local is None:
-            trained = "; ./run_all.sh --from-scratch trains the desk models" if self.startswith("data/models/") else ""
+            ways = {
+                "data/models/": "; ./run_all.sh --from-scratch trains the desk models",
+                PRETRAINED: "; ./run_all.sh puts it together before it runs the notebooks of a profile that names it",
+            }
+            how = next((way for start, way in ways.items() if self.startswith(start)), "")
             raise FileNotFoundError(
-                f"there is no folder {self.id}: name an existing one, or an id on the hub (owner/name){trained}"
+                f"there is no folder {self.id}: name an existing one, or an id on the hub (owner/name){how}"
             )
 
     def pretrained(self) -> tuple[str, dict[str, Any]]:

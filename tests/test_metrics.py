@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
 from lib.images import UnreadableImage
 from lib.kept import Evidence
@@ -69,7 +70,11 @@ def test_auroc_counts_pairs():
         p, n = rng.integers(0, 5, 4).astype(float), rng.integers(0, 5, 7).astype(float)
         pairs = [(a > b) + 0.5 * (a == b) for a in p for b in n]
         assert auroc(p, n) == pytest.approx(np.mean(pairs))
+        assert auroc(p, n) == pytest.approx(roc_auc_score([1] * 4 + [0] * 7, [*p, *n]))
     assert auroc([], [1.0]) == 0.5
+    for positives, negatives in (([1.0], []), ([np.nan], [1.0]), ([1.0], [0.0, np.nan]), ([np.inf], [1.0])):
+        with pytest.raises(ValueError, match="finite scores"):
+            auroc(positives, negatives)
 
 
 def test_the_segmenter_finds_exactly_what_is_drawn():

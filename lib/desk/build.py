@@ -6,59 +6,28 @@ Each part resumes where it was after a kill. The cards' numbers are written here
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import AutoModelForImageTextToText
 
-from lib import contents, identity
-from lib.desk import clip_judge
+from lib import contents
+from lib.desk import clip_judge, smollm2
+from lib.desk.connector import build_adapter
 from lib.desk.encoder import FAMILIES, EncoderRecipe
 from lib.desk.encoder import train as train_encoder
 from lib.desk.explainer import ExplainerRecipe
 from lib.desk.explainer import train as train_explainer
 from lib.desk.quality import measure_judge, measure_subject
+from lib.desk.shipping import MODELS, WORK, describe, publish, work_of
 from lib.desk.weights import PARTS, share_encoder, split_weights
 from lib.families import vision_layers
 from lib.hub import Asset, load_whole
 from lib.judges.clip import OpenClip
 from lib.scenes.catalogue import CATEGORY_OF, OBJECTS, SURFACES
-from lib.stats import Estimate
-from lib.store import ROOT, RUNS, write_json, write_text
 from lib.store import read as read_file
 from lib.vlm import VLM, Checkpoint, parameter_count
-
-MODELS = ROOT / "data" / "models"
-SHIPS = (MODELS, ROOT / "data" / "paper")
-EDITED = ("claims.yaml", "index.yaml")  # ship as well, but are meant to be edited
-WORK = RUNS / "from-scratch"
-
-LICENCE = """\
-The weights were trained on pictures composed of OpenMoji drawings (https://openmoji.org, "All emojis
-designed by OpenMoji - the open-source emoji and icon project. License: CC BY-SA 4.0") and are shared
-under the same licence, CC BY-SA 4.0.
-"""
-
-
-def training_of(model: Asset) -> dict[str, Any] | None:
-    """Log and held-out quality that a desk model was shipped with; None for any other model."""
-    path = model.local and model.local / "training.json"
-    return read_file(path) if path and path.is_file() else None
-
-
-def card(title: str, lines: list[str], quality: dict[str, Estimate], facts: dict[str, object]) -> str:
-    """A model card: what it is, how good it is, how it was made."""
-    rows = "\n".join(f"| {name} | {e.mean:.3f} | {e.low:.3f} to {e.high:.3f} | {e.n} |" for name, e in quality.items())
-    made = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
-    body = "\n".join(lines)
-    return (
-        f"---\nlicense: cc-by-sa-4.0\n---\n\n# {title}\n\n{body}\n\n## Quality on held-out pictures\n\n"
-        f"| what | mean | 95 % interval | n |\n|---|---|---|---|\n{rows}\n\n"
-        f"## How it was made\n\n| | |\n|---|---|\n{made}\n\n`training.json` holds the training log; "
-        f"`./run_all.sh --from-scratch` makes the model anew.\n\n## Licence\n\n{LICENCE}"
-    )
 
 
 @dataclass(frozen=True)
@@ -102,10 +71,8 @@ SUBJECTS = {
     ),
     "subject-b": Recipe(
         "Desk subject B, after InternVL3",
-        ExplainerRecipe(
-            width=256, heads=4, steps=700, batch=48, lr=1e-3, seed=32, scenes=16_000, altered=0, views=100, joint=True
-        ),
-        EncoderRecipe("internvl", "patches", steps=1000, seed=31),
+        ExplainerRecipe(seed=32),
+        EncoderRecipe("internvl", steps=1000, seed=31),
     ),
 }
 
@@ -128,7 +95,6 @@ class Studied:
     scenes: int
     altered: float
     views: int
-    joint: bool
 
 
 def studied(recipe: Recipe) -> Studied:
@@ -136,12 +102,7 @@ def studied(recipe: Recipe) -> Studied:
     eye, tongue = recipe.encoder, recipe.explainer
     if isinstance(eye, Asset) and (maker := SUBJECTS.get(Path(eye).name)):
         eye = maker.encoder
-    return Studied(eye, tongue.scenes, tongue.altered, tongue.views, tongue.joint)
-
-
-def _work(work: Path, name: str, recipe: Recipe | Studied | clip_judge.ClipRecipe) -> Path:
-    """Where checkpoints and caches are kept: a changed recipe, or changed code, never resumes from another's."""
-    return work / f"{name}-{identity.digest(identity.of(recipe))}"
+    return Studied(eye, tongue.scenes, tongue.altered, tongue.views)
 
 
 def build_subject(name: str, recipe: Recipe, models: Path = MODELS, work: Path = WORK, measure: int = 600) -> None:
@@ -149,14 +110,13 @@ def build_subject(name: str, recipe: Recipe, models: Path = MODELS, work: Path =
 
     ``measure`` is the number of held-out pictures behind each figure on the card.
     """
-    eye_work, tongue_work = (_work(work, part, recipe) for part in ("encoder", "explainer"))
+    eye_work, tongue_work = (work_of(work, part, recipe) for part in ("encoder", "explainer"))
     tongue = recipe.explainer
     family, vision, encoder_log = _encoder(recipe.encoder, eye_work)
     torch.manual_seed(tongue.seed)
     model = FAMILIES[family].build(vision, tongue.width, tongue.layers, tongue.heads)
-    model.model.vision_tower.requires_grad_(tongue.joint)
     proc = FAMILIES[family].processor()
-    pictures = _work(work, "studied", studied(recipe))
+    pictures = work_of(work, "studied", studied(recipe))
     explainer_log = train_explainer(model, proc, tongue, tongue_work, pictures)
     fresh = work / name
     model.to(torch.bfloat16).save_pretrained(fresh)
@@ -173,10 +133,10 @@ def build_subject(name: str, recipe: Recipe, models: Path = MODELS, work: Path =
         f"{part} `{contents.content_of(fresh / f'{part}.safetensors')}`" for part in PARTS
     )
     logs = {"encoder": encoder_log, "explainer": explainer_log}
-    _describe(fresh, recipe.title, lines, measure_subject(vlm, measure), facts, logs)
+    describe(fresh, recipe.title, lines, measure_subject(vlm, measure), facts, logs)
     if isinstance(recipe.encoder, Asset):
         share_encoder(fresh, models / name, recipe.encoder.fetch())
-    _publish(fresh, models / name, eye_work, tongue_work)
+    publish(fresh, models / name, eye_work, tongue_work)
 
 
 def subject_facts(
@@ -213,11 +173,7 @@ def subject_facts(
             f". Of single pictures {tongue.altered:.0%} were partly covered by plain rectangles, or under a light of "
             "another colour; where and how did not depend on what they show; captions name what is not covered"
         )
-    how = (
-        "pictures, together with the encoder (at a tenth of the learning rate)"
-        if tongue.joint
-        else f"cached encoder features with Gaussian noise of up to {tongue.noise:g} standard deviations"
-    )
+    how = f"cached encoder features with Gaussian noise of up to {tongue.noise:g} standard deviations"
     return {
         "class": f"`{type(model).__name__}`, `{type(proc).__name__}`",
         "encoder": f"`{type(tower).__name__}`, {len(vision_layers(model))} layers, "
@@ -240,7 +196,7 @@ def build_judge(
 ) -> None:
     """Train the CLIP judge and write it to ``folder`` with card and training log."""
     fresh = work / "clip-judge"
-    clip_work = _work(work, "clip", recipe)
+    clip_work = work_of(work, "clip", recipe)
     log = clip_judge.train(recipe, clip_work, fresh)
     facts = {
         "class": "`open_clip.CLIP`, loads as `local-dir:data/models/clip-judge`",
@@ -251,50 +207,21 @@ def build_judge(
         f"(seed {recipe.seed})",
     }
     lines = ["A small CLIP model that scores how well a text fits a picture (Eq. 9) at desk scale."]
-    _describe(fresh, "Desk CLIP judge", lines, measure_judge(OpenClip(Asset(fresh)), measure), facts, {"clip": log})
-    _publish(fresh, folder, clip_work)
-
-
-def _describe(
-    fresh: Path, title: str, lines: list[str], quality: dict[str, Estimate], facts: dict[str, object], logs: dict
-) -> None:
-    """Write a model's training log and its card."""
-    write_json(fresh / "training.json", {**logs, "quality": {name: asdict(e) for name, e in quality.items()}})
-    write_text(fresh / "README.md", card(title, lines, quality, facts))
-
-
-def _publish(fresh: Path, folder: Path, *done: Path) -> None:
-    """Put a finished model where it ships from, then drop its checkpoints and caches.
-
-    The old model stays until the new one is complete.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staged = folder.with_name(f".{folder.name}-new")
-    shutil.rmtree(staged, ignore_errors=True)
-    shutil.copytree(fresh, staged, symlinks=True)
-    if folder.exists():
-        shutil.rmtree(folder)
-    staged.rename(folder)
-    if folder.parent == MODELS:
-        write_checksums(folder)
-    for path in (fresh, *done):
-        if path.exists():  # a subject with another's encoder has no checkpoint of its own
-            shutil.rmtree(path)
-
-
-def write_checksums(*folders: Path) -> None:
-    """Write to ``data/checksums.json`` what the files in some folders hold; without any, all that ship."""
-    wanted = folders or SHIPS
-    kept = {name: value for name, value in contents.shipped().items() if not {*wanted} & {*(ROOT / name).parents}}
-    new = [path for folder in wanted for path in contents.visible(folder) if path.name not in EDITED]
-    kept |= {path.relative_to(ROOT).as_posix(): contents.file_digest(path) for path in new}
-    write_json(contents.SHIPPED, dict(sorted(kept.items())))
-    contents.shipped.cache_clear()
+    describe(fresh, "Desk CLIP judge", lines, measure_judge(OpenClip(Asset(fresh)), measure), facts, {"clip": log})
+    publish(fresh, folder, clip_work)
 
 
 def build_all() -> None:
-    """Everything that ``data/models`` ships."""
+    """Everything that ``data/models`` ships.
+
+    Raises
+    ------
+    OSError
+        If the language model that others have trained cannot be had; it is fetched before hours are spent.
+    """
+    smollm2.download(WORK)
     for name, recipe in SUBJECTS.items():
         build_subject(name, recipe)
     build_judge()
+    build_adapter()
     shutil.rmtree(WORK)  # pictures that several language models have studied

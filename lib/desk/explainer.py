@@ -1,4 +1,4 @@
-"""Train the language model of a desk subject: on cached features of a frozen encoder, or jointly with it.
+"""Train the language model of a desk subject, on cached features of its frozen encoder.
 
 It learns to describe scenes, to say what a scene mainly shows, and to name what several scenes have in common. Some
 single scenes are partly covered, or under coloured light, as pictures in any large collection are; where and how has
@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PreTrainedModel, ProcessorMixin
-from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling
 
 from lib import prompts
 from lib.desk.encoder import to_tensor
@@ -59,17 +60,16 @@ class ExplainerRecipe:
     altered: float = 0.4  # share of the scenes
     views: int = 0
     noise: float = 0.3  # at the most, in standard deviations of the features
-    joint: bool = False  # the encoder learns, too, from pictures; else its features are cached
 
 
 @dataclass(frozen=True)
 class Study:
-    """The training pictures, as cached encoder features or as they are, with what they show.
+    """The training pictures, as cached encoder features, with what they show.
 
     Attributes
     ----------
-    scenes : ``[n_scenes, patches, d]`` float16, or pictures ``[n_scenes, SIZE, SIZE, 3]`` uint8.
-    views : mode -> ``[n_atoms, n_views, ...]``, features or pictures as well; empty if none are taught.
+    scenes : ``[n_scenes, patches, d]`` float16; with a class token in front, if the encoder has one.
+    views : mode -> ``[n_atoms, n_views, patches, d]``; empty if none are taught.
     answers : for each prompt about a whole scene, the right answer for each scene.
     shows : which elements each scene shows, ``[n_scenes, n_elements]`` bool.
     """
@@ -81,24 +81,22 @@ class Study:
 
 
 @torch.inference_mode()
-def encode(vision: nn.Module | None, pictures: Iterable[np.ndarray], total: int, path: Path) -> np.ndarray:
-    """Pictures ``[SIZE, SIZE, 3]`` as an array, kept in ``path``; with an encoder ``[total, patches, d]`` float16."""
+def encode(vision: nn.Module, pictures: Iterable[np.ndarray], total: int, path: Path) -> np.ndarray:
+    """Features of pictures ``[SIZE, SIZE, 3]``, kept in ``path``: ``[total, patches, d]`` float16."""
     if not path.exists():
         stream, blocks = iter(pictures), []
         with tqdm(total=total, desc=f"encode {path.stem}", mininterval=5) as bar:
             while block := list(islice(stream, 128)):
-                block = np.stack(block)
-                if vision is not None:
-                    with products("bfloat16", "cpu"):
-                        block = vision(pixel_values=to_tensor(block)).last_hidden_state.half().numpy()
-                blocks.append(block)
+                with products("bfloat16", "cpu"):
+                    features = vision(pixel_values=to_tensor(np.stack(block))).last_hidden_state
+                blocks.append(features.half().numpy())
                 bar.update(len(block))
         write_array(path, np.concatenate(blocks))
     return read(path)
 
 
-def study(vision: nn.Module | None, recipe: ExplainerRecipe, folder: Path) -> Study:
-    """Draw, and with an encoder encode, everything a language model will study; cached in ``folder``.
+def study(vision: nn.Module, recipe: ExplainerRecipe, folder: Path) -> Study:
+    """Draw and encode everything a language model will study; cached in ``folder``.
 
     The pictures are the same for all language models: those that share an encoder can share the folder, too.
     """
@@ -140,7 +138,7 @@ def study(vision: nn.Module | None, recipe: ExplainerRecipe, folder: Path) -> St
 
 
 def examples(step: int, recipe: ExplainerRecipe, data: Study) -> tuple[str, Tensor, list[str]]:
-    """Batch ``step``: a prompt, features ``[batch, k, patches, d]`` or pictures, and the answers.
+    """Batch ``step``: a prompt, features ``[batch, k, patches, d]``, and the answers.
 
     All examples of a batch have one prompt and one number of images, hence one length. Features
     carry a little noise, so that the language model learns things and not pictures by heart.
@@ -161,8 +159,6 @@ def examples(step: int, recipe: ExplainerRecipe, data: Study) -> tuple[str, Tens
         features = (
             data.views[mode][rows, rng.integers(0, recipe.views, rows.shape)] if data.views else data.scenes[rows]
         )
-    if recipe.joint:
-        return prompt, to_tensor(features.reshape(-1, *features.shape[2:])).unflatten(0, features.shape[:2]), answers
     features = torch.from_numpy(features).float()
     noise = torch.randn(features.shape, generator=torch.Generator().manual_seed(step))
     return prompt, features + noise * features.std() * rng.uniform(0, recipe.noise), answers
@@ -215,26 +211,28 @@ def answer_loss(
     return value, right
 
 
+class Encoded(nn.Module):
+    """Stands in for an encoder where its features are at hand: what it is shown is what it would say."""
+
+    def forward(self, pixel_values: Tensor, **_: object) -> BaseModelOutput:
+        """Features ``[n, patches, d]`` as they are."""
+        return BaseModelOutput(last_hidden_state=pixel_values)
+
+
 def train(
     model: PreTrainedModel, proc: ProcessorMixin, recipe: ExplainerRecipe, folder: Path, pictures: Path
 ) -> list[dict[str, float]]:
-    """Train in place the language model and the projector, and if joint the encoder. Returns the log.
+    """Train in place the language model and the projector; returns the log.
 
     Resumes from ``folder``; what is studied is kept in ``pictures``.
     """
-    data = study(None if recipe.joint else model.model.vision_tower, recipe, pictures)
+    data = study(model.model.vision_tower, recipe, pictures)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         prompt, shown, answers = examples(step, recipe, data)
-        if recipe.joint:
-            with products("bfloat16", "cpu"):
-                soft = model.get_image_features(pixel_values=shown.flatten(0, 1)).pooler_output.float()
-        else:
-            soft = model.model.multi_modal_projector(shown.flatten(0, 1))
+        soft = model.get_image_features(pixel_values=shown.flatten(0, 1)).pooler_output
         value, right = answer_loss(model, proc, prompt, soft, shown.shape[1], answers)
         return value, {"exact": round(right.item(), 4), "images": shown.shape[1]}
 
-    # An encoder that can already see is only adapted.
-    return fit(
-        model, loss, steps=recipe.steps, lr=recipe.lr, folder=folder, name="explainer", slower={"vision_tower": 0.1}
-    )
+    with patch.object(model.model, "vision_tower", Encoded()):
+        return fit(model, loss, steps=recipe.steps, lr=recipe.lr, folder=folder, name="explainer")

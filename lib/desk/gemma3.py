@@ -58,7 +58,7 @@ def build(vision: SiglipVisionModel, width: int, layers: int, heads: int) -> Gem
 
     Parameters
     ----------
-    vision : the trained encoder; it is frozen, as Gemma 3's is.
+    vision : the trained encoder.
     width, layers, heads : size of the language model.
     """
     ids = {token: i for i, token in enumerate(vocabulary())}
@@ -78,7 +78,6 @@ def build(vision: SiglipVisionModel, width: int, layers: int, heads: int) -> Gem
         tie_word_embeddings=True,
     )
     model = small.assemble(Gemma3ForConditionalGeneration, config, vision)
-    model.model.vision_tower.requires_grad_(False)
     # Hugging Face starts the projector at zero; from there the language model cannot learn to look.
     nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight, std=vision.config.hidden_size**-0.5)
     return model

@@ -1,7 +1,6 @@
 """InternVL3 at desk size: the classes of desk subject B, with random weights.
 
-Unlike Gemma 3's, the encoder has a class token in front of the patches, and is trained on together
-with the language model.
+Unlike Gemma 3's, the encoder has a class token in front of the patches.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ def vision(width: int, layers: int, heads: int) -> InternVLVisionModel:
 
 
 def build(vision: InternVLVisionModel, width: int, layers: int, heads: int) -> InternVLForConditionalGeneration:
-    """An InternVL of desk size around a trained encoder, which stays trainable; the language model is random.
+    """An InternVL of desk size around a trained encoder; the language model is random.
 
     Parameters
     ----------

@@ -69,10 +69,11 @@ def plain(cls: type[PreTrainedModel], config: PreTrainedConfig) -> Any:
 
 
 def assemble(cls: type[PreTrainedModel], config: PreTrainedConfig, vision: nn.Module) -> Any:
-    """A random model of a class around a trained encoder; it answers greedily, until the turn ends."""
+    """A random model of a class around a trained encoder, which is frozen; it answers greedily, until the turn ends."""
     config.architectures = [cls.__name__]
     model = plain(cls, config)
     model.model.vision_tower.load_state_dict(vision.state_dict())
+    model.model.vision_tower.requires_grad_(False)
     text = config.get_text_config()
     model.generation_config.eos_token_id = text.eos_token_id
     model.generation_config.pad_token_id = text.pad_token_id

@@ -48,21 +48,19 @@ class Ahead:
         return next(self._stream)
 
 
-def optimisers(
-    model: nn.Module, lr: float, slower: dict[str, float], weight_decay: float = 0.05
-) -> list[torch.optim.Optimizer]:
+def optimisers(model: nn.Module, lr: float, weight_decay: float = 0.05) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside a transformer, AdamW for everything else.
 
     Muon's update of a matrix has the root mean square of AdamW's, so one learning rate serves both.
     """
-    groups: dict[bool, dict[float, list[nn.Parameter]]] = {True: {}, False: {}}
+    hidden, rest = [], []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             inside = parameter.ndim == 2 and ("layer" in name or "resblocks" in name)
-            factor = next((f for part, f in slower.items() if part in name), 1.0)
-            groups[inside].setdefault(factor, []).append(parameter)
-    hidden, rest = ([{"params": ps, "factor": f} for f, ps in groups[inside].items()] for inside in (True, False))
-    out: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay)]
+            (hidden if inside else rest).append(parameter)
+    out: list[torch.optim.Optimizer] = []
+    if rest:
+        out.append(torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay))
     if hidden:
         out.append(
             torch.optim.Muon(hidden, lr=lr, momentum=0.95, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
@@ -92,7 +90,6 @@ def fit(
     name: str,
     warmup: int = 100,
     every: int = 250,
-    slower: dict[str, float] | None = None,
 ) -> list[dict[str, float]]:
     """Train ``model`` in place and return its log.
 
@@ -105,7 +102,6 @@ def fit(
     loss : from the step's index to the loss and the figures to log. It must derive its data from
         the index alone, so that a resumed run sees what an unbroken one would have seen.
     steps, lr, warmup : length, peak learning rate, and steps of linear warm-up.
-    slower : part of a parameter's name -> factor on its learning rate.
     folder, name : where the checkpoint is kept, and what the progress bar says.
 
     Raises
@@ -114,7 +110,7 @@ def fit(
         If the loss is not finite; the last checkpoint is kept.
     """
     checkpoint = folder / f"{name}.pt"
-    optims = optimisers(model, lr, slower or {})
+    optims = optimisers(model, lr)
     first, log = 0, []
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
@@ -128,7 +124,7 @@ def fit(
     for step in bar:
         for optim in optims:
             for group in optim.param_groups:
-                group["lr"] = lr * group["factor"] * schedule(step, steps, warmup)
+                group["lr"] = lr * schedule(step, steps, warmup)
         value, figures = loss(step)
         if not torch.isfinite(value):
             raise FloatingPointError(

@@ -1,4 +1,4 @@
-"""What profiles take from the hub: which repositories, how large, under which terms."""
+"""What profiles take from the hub, or from the package index: what it is, how large, under which terms."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def role_of(key: str) -> str:
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository on the hub that the profile needs.
+    """A repository on the hub that the profile needs; or a package from which a model is put together.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Repository:
     """
 
     id: str
-    kind: Literal["model", "dataset"]
+    kind: Literal["model", "dataset", "package"]
     roles: tuple[str, ...] = ()
     revision: str = "main"
     gb: float | None = None
@@ -88,15 +88,16 @@ def known() -> dict[str, dict[str, Any]]:
 
 
 def downloads(profile: Profile) -> list[Repository]:
-    """What the profile needs from the hub, each repository once; folders and installed packages cost nothing."""
+    """What the profile needs from elsewhere, each repository once; folders and installed packages cost nothing."""
     found: dict[tuple[str, str], Repository] = {}
     parts: dict[tuple[str, str], set[str]] = defaultdict(set)  # dictionaries, or splits, of one repository
     for view in profile.views.values():
         for key, asset in named(view):
-            if asset.looks_local:
+            entry = known().get(asset.id, {})
+            if asset.looks_local and not entry:
                 continue
-            place, entry = (asset.id, asset.revision or "main"), known().get(asset.id, {})
-            kind: Literal["model", "dataset"] = "dataset" if key == "images.source" else "model"
+            kind = entry.get("kind", "dataset" if key == "images.source" else "model")
+            place = asset.id, entry["revision"] if kind == "package" else asset.revision or "main"
             parts[place] |= (_splits(view) if kind == "dataset" else {asset.part}) - {""}
             old = found.get(place, Repository(asset.id, kind, revision=place[1]))
             page = f"https://huggingface.co/{'datasets/' if kind == 'dataset' else ''}{asset.id}"
@@ -109,6 +110,7 @@ def downloads(profile: Profile) -> list[Repository]:
                 **stated,
             )
     here = machine.cached() if found else {}
+    here |= {(r.kind, r.id, r.revision): r.gb or 0.0 for r in found.values() if Asset(r.id).local}
     return [replace(r, cached=here.get((r.kind, r.id, r.revision), 0.0)) for r in found.values()]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib.plan import machine
-from lib.plan.assets import NEARLY, Repository, downloads, named, role_of
+from lib.plan.assets import NEARLY, Repository, downloads, known, named, role_of
 from lib.plan.hours import MEANING, Cost, costs, told
 from lib.profile import Profile
 from lib.run import Run
@@ -30,7 +30,8 @@ def problems(profile: Profile) -> list[Problem]:
     What the cache holds of a repository is judged by its size: nothing is opened.
     """
     wanted = [r for r in downloads(profile) if not r.here]
-    return [*_packages(), *_folders(profile), *_space(profile, wanted), *_machine(profile), *_hub(wanted)]
+    on_hub = [r for r in wanted if r.kind != "package"]
+    return [*_packages(), *_folders(profile), *_space(profile, wanted), *_machine(profile), *_hub(on_hub)]
 
 
 def _packages() -> Iterator[Problem]:
@@ -43,7 +44,7 @@ def _packages() -> Iterator[Problem]:
 def _folders(profile: Profile) -> Iterator[Problem]:
     places = {asset.id: (key, asset) for view in profile.views.values() for key, asset in named(view)}
     for place, (key, asset) in places.items():
-        if asset.looks_local and asset.local is None:
+        if asset.looks_local and asset.local is None and place not in known():
             what = f"{role_of(key)}: there is no folder {place}"
             yield Problem(what, f"make it, or name another as {key} in the profile")
     for view in profile.views.values():
@@ -139,7 +140,7 @@ def _downloads(wanted: list[Repository]) -> str:
     lines = ["| for | repository | revision | GB | licence | gate | state |", "|---|---|---|---:|---|---|---|"]
     for r in wanted:
         size = "unknown" if r.gb is None else f"{r.gb:.2f}"
-        revision = r.revision[:7] if r.pinned else f"{r.revision} (not pinned)"
+        revision = r.revision[:7] if r.pinned else r.revision + " (not pinned)" * (r.kind != "package")
         terms = f"{r.licence} | {r.page if r.gated else 'none'}"
         state = "here" if r.here else "to download"
         lines.append(f"| {', '.join(r.roles)} | {r.id} | {revision} | {size} | {terms} | {state} |")

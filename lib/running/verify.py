@@ -144,7 +144,7 @@ def main_verify(profile: Profile) -> int:
     committed = committed_figures(name)
     if not any(committed.iterdir()):
         raise ProfileError(f"verify: no figures of profile {name} are committed; those of desk are")
-    skip = shutil.ignore_patterns("runs", "__pycache__", ".*")
+    skip = shutil.ignore_patterns("runs", "pretrained", "__pycache__", ".*")
     for part in ("lib", "notebooks"):
         shutil.rmtree(copy / part, ignore_errors=True)  # what a former one had more of must not take part
     for part in ("lib", "notebooks", "data"):

@@ -23,13 +23,21 @@ from lib.scenes.catalogue import (
     preposition,
 )
 from lib.scenes.drawing import Layout
+from lib.scenes.english import beyond
 
 # Words that carry no element. All others that the reader does not know are reported.
 _FUNCTION_WORDS = frozenset(
     "a an the of with and or on in at to from by for is are it its this that these those there some "
     "something several many images image picture pictures shows show showing seen only nothing else "
-    "front behind against under over background colour color which into".split()
+    "front behind against under over background colour color which into "
+    # of free English
+    "one two three four five near by next beside above below inside outside has have having there's it's "
+    "photo photograph drawing illustration close up view main thing object".split()
 )
+_IRREGULAR = {"wolf": "wolves", "calf": "calves", "knife": "knives", "bookshelf": "bookshelves", "fish": "fish"}
+
+
+THINGS = ("object", "category", "kind")  # levels of elements that a colour may stand before
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,9 @@ class Reading:
 
 
 def _plural(word: str) -> str:
+    *before, last = word.split(" ")
+    if last in _IRREGULAR:
+        return " ".join([*before, _IRREGULAR[last]])
     if re.search(r"(s|x|z|ch|sh)$", word):
         return word + "es"
     if re.search(r"[^aeiou]y$", word):
@@ -54,7 +65,7 @@ def _plural(word: str) -> str:
 
 
 def _words(text: str) -> list[str]:
-    return re.findall(r"[a-z]+(?:-[a-z]+)?", text.lower())
+    return re.findall(r"[a-z]+(?:['-][a-z]+)?", text.lower().replace("\u2019", "'"))
 
 
 @cache
@@ -75,6 +86,10 @@ def _lexicon() -> dict[tuple[str, ...], Element]:
         for word in (pattern, *catalogue[pattern].synonyms):
             for form in ("{c} {p}", "{c} and white {p}", "white and {c} {p}", "{c} {p} pattern"):
                 add(form.format(c=colour, p=word), catalogue[name])
+    for name, words in beyond().items():
+        for word in words:
+            add(word, catalogue[name])
+            add(_plural(word), catalogue[name])
     for element in catalogue.values():  # the phrase may be all that tells "a blurred background"
         add(re.sub(r"^(an?|something) ", "", element.phrase), element)
     return table
@@ -84,23 +99,42 @@ def read(sentence: str) -> Reading:
     """Read a sentence into the scene elements it names.
 
     The longest name wins ("red stripes" is not "red" and "stripes"); synonyms and plurals count;
-    a word that the catalogue does not know is reported in ``unknown``, never guessed.
+    a colour right before a thing is the thing's ("a blue car" names no blue surface); a word that is not known is
+    reported in ``unknown``, never guessed.
     """
-    lexicon = _lexicon()
-    longest = max(map(len, lexicon))
-    words, found, unknown, at = _words(sentence), [], [], 0
+    words = [part for word in _words(sentence) for part in ([word] if word in _known_words() else word.split("-"))]
+    found, unknown, at = [], [], 0
     while at < len(words):
-        for length in range(min(longest, len(words) - at), 0, -1):
-            element = lexicon.get(tuple(words[at : at + length]))
-            if element is not None:
-                found.append(element)
-                at += length
-                break
-        else:
+        length, element = _longest(words[at:])
+        if element is None:
             if words[at] not in _FUNCTION_WORDS:
                 unknown.append(words[at])
-            at += 1
+        else:
+            after = _longest(words[at + length :])[1]
+            colour = element.level == "colour" or words[at : at + length] == ["white"]
+            if not colour or after is None or after.level not in THINGS:
+                found.append(element)
+        at += length
     return Reading(tuple(dict.fromkeys(found)), tuple(dict.fromkeys(unknown)))
+
+
+def _longest(words: list[str]) -> tuple[int, Element | None]:
+    """How many of the first words are the longest name that is known, and what it names; one word, if none is."""
+    lexicon = _lexicon()
+    for length in range(min(_most_words(), len(words)), 0, -1):
+        if element := lexicon.get(tuple(words[:length])):
+            return length, element
+    return 1, None
+
+
+@cache
+def _most_words() -> int:
+    return max(map(len, _lexicon()))
+
+
+@cache
+def _known_words() -> frozenset[str]:
+    return frozenset(word for name in _lexicon() for word in name)
 
 
 def join(phrases: Iterable[str]) -> str:

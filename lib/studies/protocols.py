@@ -95,7 +95,7 @@ def rescore(run: Run, scored: pd.DataFrame, protocol: Protocol) -> pd.DataFrame:
 def pooled_auroc(bench: Bench, part: pd.DataFrame) -> float:
     """AUROC over the raw activations of all latents of a table together."""
     positives = [score for drawn in bench.drawn(part) for score in drawn]
-    return auroc(positives, bench.negatives[:, part.latent.tolist()].T.flatten().tolist())
+    return auroc(positives, bench.negatives[:, part.latent.tolist()].T.flatten().numpy())
 
 
 def joined(scored: pd.DataFrame, how: str, metric: str = "clip") -> pd.DataFrame:

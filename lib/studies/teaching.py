@@ -57,12 +57,12 @@ def ranking(scored: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def findings(table: pd.DataFrame) -> list[str]:
-    """What the ranking is under each way of teaching: by the composite, and by correctness where it is known.
+    """What the ranking is under each way of teaching: by correctness, or by the composite where that is not known.
 
-    Of the hybrid's lead, by each kind of evidence as well: it tells who can read that without help.
+    Steering's is by the mean of both kinds of evidence; the hybrid's by each: it tells who can read that without help.
     """
-    own = table[table.metric.isin(["composite", "correctness"])]
-    own = own[(own.evidence == BOTH) | (own.comparison == PAIRS[1])]
+    judge = "correctness" if "correctness" in set(table.metric) else "composite"
+    own = table[(table.metric == judge) & ((table.evidence == BOTH) != (table.comparison == PAIRS[1]))]
     return [
         contrast(f"{titled(r.metric)}, {r.taught}, {r.evidence}", *r.comparison.split(" - "), e)
         for r, e in zip(own.itertuples(), as_estimates(own))
