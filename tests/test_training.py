@@ -342,7 +342,7 @@ def test_publishing_a_model_writes_its_checksums_and_leaves_the_others(tmp_path,
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(name)
     for module, name, value in (
-        (making, "ROOT", root),
+        (shipping, "ROOT", root),
         (contents, "ROOT", root),
         (shipping, "MODELS", root / "data/models"),
         (shipping, "SHIPS", (root / "data/models", root / "data/paper")),
