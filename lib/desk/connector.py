@@ -181,7 +181,7 @@ def build_adapter(
         "trained here": f"a linear connector, and adapters of rank {recipe.rank}: {learnt:,} parameters",
         "trained on": f"{lessons.steps * lessons.batch:,} questions, those of the default subject: captions, the main "
         "thing, what several pictures have in common; never a masked or heat-mapped one; never on steered activations",
-        "training time": f"{log[-1]['seconds'] / 60:.0f} minutes on a CPU, {torch.get_num_threads()} threads",
+        "training time": f"{log[-1]['seconds'] / 60:.0f} minutes on a CPU",
     }
     lines = [
         "What stands between the default subject's encoder and SmolLM2-135M-Instruct, a language model that others",
