@@ -111,27 +111,20 @@ class Lines:
 
 
 def _through_papermill(job: Job, out: Lines) -> None:
-    for tries_left in (2, 1, 0):
-        try:
-            papermill.execute_notebook(
-                cells_for(job.notebook, job.scenes),
-                job.executed,
-                job.parameters,
-                kernel_name="python3",
-                language="python",
-                kernel_manager_class=Kernels,
-                cwd=ROOT,
-                progress_bar=False,
-                stdout_file=out,
-                stderr_file=out,
-                start_timeout=600,  # seconds: on a busy machine imports take long
-                extra_arguments=["--IPKernelApp.log_level=40"],
-            )
-            return
-        except RuntimeError as error:
-            # Of two kernels that start at one moment both may choose a port, and one dies before it has run anything.
-            if not tries_left or "before replying" not in str(error):
-                raise
+    papermill.execute_notebook(
+        cells_for(job.notebook, job.scenes),
+        job.executed,
+        job.parameters,
+        kernel_name="python3",
+        language="python",
+        kernel_manager_class=Kernels,
+        cwd=ROOT,
+        progress_bar=False,
+        stdout_file=out,
+        stderr_file=out,
+        start_timeout=600,  # seconds: on a busy machine imports take long
+        extra_arguments=["--IPKernelApp.log_level=40"],
+    )
 
 
 def execute(job: Job) -> Done:

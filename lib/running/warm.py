@@ -16,8 +16,10 @@ import traceback
 from importlib.metadata import EntryPoint
 from multiprocessing import get_context
 from multiprocessing.context import BaseContext
+from tempfile import gettempdir
 from threading import RLock
 from typing import Any
+from uuid import uuid4
 
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.kernelspec import KernelSpec
@@ -25,6 +27,7 @@ from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
+from traitlets import default
 
 from lib.hub import QUIET
 
@@ -139,7 +142,20 @@ class Forking(LocalProvisioner):
 
 
 class Kernels(AsyncKernelManager):
-    """Starts :mod:`lib.running.kernel` with this Python, whatever kernels a user has installed under any name."""
+    """Starts :mod:`lib.running.kernel` with this Python, whatever kernels a user has installed under any name.
+
+    The two talk through sockets that have a name instead of a port: between a port's choice and its use another
+    process may take it.
+    """
+
+    @default("transport")
+    def _named(self) -> str:
+        return "ipc"
+
+    @default("ip")
+    def _name(self) -> str:
+        unique = uuid4().hex[:16]
+        return f"@{unique}" if FORKS else os.path.join(gettempdir(), unique)  # Linux needs no file for it
 
     @property
     def kernel_spec(self) -> KernelSpec:
