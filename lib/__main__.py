@@ -144,9 +144,8 @@ def answer(options: argparse.Namespace) -> int:
 
     chosen = overrides(options.settings)
     profile = load(options.profile, chosen)
-    own = profile.label in (profile.name, "desk")
-    partial = profile.label != "desk" and bool(options.only or options.first)
-    if options.in_place and (profile.name not in COMMITTED or partial or not (own or profile.name == "desk")):
+    whole = profile.label in COMMITTED or profile.name == "desk"  # desk may be run with --set, too
+    if options.in_place and not (whole and (profile.label == "desk" or not (options.only or options.first))):
         raise ProfileError(
             "--in-place is for what is committed: notebooks of the desk profile without --set, the verdicts of its "
             "complete runs with --set, or of the deep profile's, and the answers of the smollm2 profile's"
@@ -283,12 +282,11 @@ def commit(profile: Profile, changed: dict[str, Any], results: list[Done], minut
     from lib.run import Run
     from lib.studies import foreign, reruns
 
-    if profile.name == "smollm2":
-        print(f"Answers: {short(foreign.keep(Run(profile)))}")
-        return
     if profile.label != "desk":
-        kept = reruns.keep(profile, changed, ROOT / "figures" / profile.label, minutes)
-        print(f"Verdicts: {short(kept)}")
+        tables = ROOT / "figures" / profile.label
+        answers = profile.name == "smollm2"
+        kept = foreign.keep(Run(profile)) if answers else reruns.keep(profile, changed, tables, minutes)
+        print(f"Kept: {short(kept)}")
         return
     if minutes is not None:
         write_text(ROOT / "notebooks" / "timing.md", measured(results, profile, minutes))

@@ -78,6 +78,7 @@ def test_every_element_is_read_from_its_phrase_plural_and_synonyms():
         ("a unicorn", [], ["unicorn"]),
         ("butterflies, foxes and a hot dog", ["butterfly", "fox", "hotdog"], []),
         ("a blue car, a white wolf and two ice-creams", ["car", "mammal", "dessert"], []),
+        ("something blue, food and a dog", ["blue", "food", "dog"], []),
         ("it's blue: a blue sky", ["blue", "sky"], []),
         ("", [], []),
     ],

@@ -181,7 +181,7 @@ def test_words_beyond_the_catalogue_name_one_element_each_and_no_two_the_same():
     ("text", "names", "unknown"),
     [
         ("a furry poodle on a grassy field", ["dog", "grass"], ("furry",)),
-        ("two seagulls near the lake", ["bird", "water"], ()),
+        ("two seagulls near the river", ["bird", "water"], ()),
         ("converging lines", ["perspective"], ()),
         ("a lamp", [], ("lamp",)),
         ("", [], ()),

@@ -112,7 +112,8 @@ def read(sentence: str) -> Reading:
         else:
             after = _longest(words[at + length :])[1]
             colour = element.level == "colour" or words[at : at + length] == ["white"]
-            if not colour or after is None or after.level not in THINGS:
+            own = at > 0 and words[at - 1] == "something"  # "something red, food and dots"
+            if not colour or own or after is None or after.level not in THINGS:
                 found.append(element)
         at += length
     return Reading(tuple(dict.fromkeys(found)), tuple(dict.fromkeys(unknown)))
