@@ -1,6 +1,7 @@
 """Emoji Scenes: drawing, masks, sentences."""
 
 import time
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from lib.scenes.catalogue import ATOM_INDEX, ATOMS, OBJECTS, SURFACES, elements, habitats, membership, surfaces_of
 from lib.scenes.drawing import GRID, PATCH, SIZE, Layout, Placed, draw, patch_atoms
 from lib.scenes.images import split
-from lib.scenes.language import caption, common_element, generalise, read
+from lib.scenes.language import caption, common_element, generalise, join, read
 from lib.scenes.sampling import Mix, sample, scenes
 from lib.scenes.textures import surface
 
@@ -67,6 +68,13 @@ def test_every_element_is_read_from_its_phrase_plural_and_synonyms():
     for element in elements().values():
         for text in (element.phrase, element.name, *element.synonyms):
             assert [e.name for e in read(text).elements] == [element.name], text
+
+
+def test_elements_are_read_from_a_list_of_them_whichever_stand_side_by_side():
+    """In "something red, stripes and a dog" no red stripes are named."""
+    for one, other in permutations(elements().values(), 2):
+        text = join([one.phrase, other.phrase, "a dog"])
+        assert {e.name for e in read(text).elements} == {one.name, other.name, "dog"}, text
 
 
 @pytest.mark.parametrize(

@@ -102,8 +102,17 @@ def read(sentence: str) -> Reading:
     a colour right before a thing is the thing's ("a blue car" names no blue surface); a word that is not known is
     reported in ``unknown``, never guessed.
     """
-    words = [part for word in _words(sentence) for part in ([word] if word in _known_words() else word.split("-"))]
-    found, unknown, at = [], [], 0
+    found: list[Element] = []
+    unknown: list[str] = []
+    for part in re.split("[,;:.]", sentence):  # no name goes on behind a comma
+        _read(part, found, unknown)
+    return Reading(tuple(dict.fromkeys(found)), tuple(dict.fromkeys(unknown)))
+
+
+def _read(part: str, found: list[Element], unknown: list[str]) -> None:
+    """Read a part of a sentence that has no comma, and add what it names and what it leaves unread."""
+    words = [w for word in _words(part) for w in ([word] if word in _known_words() else word.split("-"))]
+    at = 0
     while at < len(words):
         length, element = _longest(words[at:])
         if element is None:
@@ -112,11 +121,9 @@ def read(sentence: str) -> Reading:
         else:
             after = _longest(words[at + length :])[1]
             colour = element.level == "colour" or words[at : at + length] == ["white"]
-            own = at > 0 and words[at - 1] == "something"  # "something red, food and dots"
-            if not colour or own or after is None or after.level not in THINGS:
+            if not colour or after is None or after.level not in THINGS:
                 found.append(element)
         at += length
-    return Reading(tuple(dict.fromkeys(found)), tuple(dict.fromkeys(unknown)))
 
 
 def _longest(words: list[str]) -> tuple[int, Element | None]:
