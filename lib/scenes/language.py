@@ -34,9 +34,7 @@ _FUNCTION_WORDS = frozenset(
     "one two three four five near by next beside above below inside outside has have having there's it's "
     "photo photograph drawing illustration close up view main thing object".split()
 )
-_IRREGULAR = {"wolf": "wolves", "calf": "calves", "knife": "knives", "bookshelf": "bookshelves", "fish": "fish"}
-
-
+_IRREGULAR = {"wolf": "wolves", "calf": "calves", "bookshelf": "bookshelves", "fish": "fish"}
 THINGS = ("object", "category", "kind")  # levels of elements that a colour may stand before
 
 

@@ -48,7 +48,8 @@ def answers_of(run: Run) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 def as_read(text: str) -> str:
     """The names of the elements that a text is read as; empty if it names none."""
-    return join(e.name for e in read_text(text).elements) if read_text(text).elements else ""
+    names = [element.name for element in read_text(text).elements]
+    return join(names) if names else ""
 
 
 def keep(run: Run) -> Path:
