@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,14 +12,40 @@ from torch import Tensor
 from lib.images import ImageSet, readable
 from lib.vlm import VLM
 
-Pools = dict[range, Tensor]  # by the pictures whose patches they are, ``[patches, d]``
-_MOST = 2 * 1024**3  # bytes that pools may hold
+
+class Pool:
+    """Keeps what an encoder says of pictures, for other streams of the same ones.
+
+    Parameters
+    ----------
+    most : bytes that are kept; what comes after is encoded each time.
+    """
+
+    def __init__(self, most: int = 2 * 1024**3) -> None:
+        self._kept: dict[Hashable, Tensor] = {}
+        self._left = most
+
+    def of(self, pictures: Hashable, encode: Callable[[], Tensor]) -> Tensor:
+        """What is kept under the name of some pictures, or is encoded now."""
+        if pictures in self._kept:
+            return self._kept[pictures]
+        made = encode()
+        if made.nbytes <= self._left:
+            self._kept[pictures] = made
+            self._left -= made.nbytes
+        return made
 
 
-def activations(vlm: VLM, images: ImageSet, order: Sequence[int], size: int) -> Iterator[Tensor]:
+def activations(
+    vlm: VLM, images: ImageSet, order: Sequence[int], size: int, pool: Pool | None = None
+) -> Iterator[Tensor]:
     """The residual stream at every patch of some images, ``size`` images at a time: ``[size * patches, d]``.
 
     Pictures that cannot be read are left out.
+
+    Parameters
+    ----------
+    pool : keeps them for others of this encoder, if given.
 
     Raises
     ------
@@ -26,18 +53,23 @@ def activations(vlm: VLM, images: ImageSet, order: Sequence[int], size: int) -> 
         If none of them can be read.
     """
     some = False
-    for part in _encoded(vlm, images, order, size):
+    for part in _encoded(vlm, images, order, size, pool):
         some = True
         yield part
     if len(order) and not some:
         raise ValueError(f"none of {len(order)} pictures can be read; the run's skipped.csv says why")
 
 
-def _encoded(vlm: VLM, images: ImageSet, order: Sequence[int], size: int) -> Iterator[Tensor]:
+def _encoded(vlm: VLM, images: ImageSet, order: Sequence[int], size: int, pool: Pool | None = None) -> Iterator[Tensor]:
+    def encode(part: Sequence[int]) -> Tensor:
+        _, pictures = readable(images, part)
+        return vlm.residual(pictures).flatten(0, 1) if pictures else torch.empty(0)
+
     for first in range(0, len(order), size):
-        _, pictures = readable(images, order[first : first + size])
-        if pictures:
-            yield vlm.residual(pictures).flatten(0, 1)
+        part = order[first : first + size]
+        made = pool.of((images, tuple(part)), partial(encode, part)) if pool else encode(part)
+        if len(made):
+            yield made
 
 
 @dataclass(frozen=True)
@@ -56,7 +88,7 @@ class ShuffledActivations:
     buffer : patches held.
     seed : of the shuffling.
     dtype : in which they are held.
-    pools : keeps activations for other streams of the same pictures, up to 2 GiB, if given.
+    pool : keeps activations for other streams of the same pictures, if given.
 
     Raises
     ------
@@ -71,7 +103,7 @@ class ShuffledActivations:
     buffer: int
     seed: int
     dtype: torch.dtype = torch.float32
-    pools: Pools | None = None
+    pool: Pool | None = None
 
     def __post_init__(self) -> None:
         self._enough(len(self.images) * self.vlm.patches)
@@ -96,20 +128,10 @@ class ShuffledActivations:
         whole, rest = divmod(len(self.images), self._per_buffer)
         return whole * self._batches(self._per_buffer) + self._batches(rest)
 
-    def _pool(self, here: range) -> Tensor:
-        if self.pools is None:
-            return self._encode(here)
-        if here not in self.pools:
-            made = self._encode(here)
-            if made.nbytes + sum(pool.nbytes for pool in self.pools.values()) > _MOST:
-                return made
-            self.pools[here] = made
-        return self.pools[here]
-
-    def _encode(self, here: range) -> Tensor:
+    def _filled(self, here: range) -> Tensor:
         """Patches of some images, at least a batch: where too many cannot be read, those of the next ones as well."""
         others = [*range(here.stop, len(self.images)), *range(here.start)]
-        parts = [part.to(self.dtype) for part in _encoded(self.vlm, self.images, here, self.size)]
+        parts = [part.to(self.dtype) for part in _encoded(self.vlm, self.images, here, self.size, self.pool)]
         more = _encoded(self.vlm, self.images, others, self.size)
         while sum(map(len, parts)) < self.batch and (part := next(more, None)) is not None:
             parts.append(part.to(self.dtype))
@@ -123,12 +145,12 @@ class ShuffledActivations:
             here = range(first, min(first + n, len(self.images)))
             count = self._batches(len(here))
             if done + count > start:
-                pool = self._pool(here)
+                buffer = self._filled(here)
                 generator = torch.Generator().manual_seed(self.seed + first)
-                order = torch.randperm(len(pool), generator=generator)
+                order = torch.randperm(len(buffer), generator=generator)
                 # Where pictures could not be read, a few patches are seen twice.
-                order = order.repeat(-(-count * self.batch // len(order)))[: count * self.batch].to(pool.device)
+                order = order.repeat(-(-count * self.batch // len(order)))[: count * self.batch].to(buffer.device)
                 for place, part in enumerate(order.split(self.batch), done):
                     if place >= start:
-                        yield pool[part].float()
+                        yield buffer[part].float()
             done += count

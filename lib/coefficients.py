@@ -119,7 +119,7 @@ def _swept(choices: Sequence[Choice], grids: Sequence[list[float]], load: Callab
     first = choices[0]
     latents = first.active.latents["validation"]
     asked = [[choice.at(c) for c in grid] for choice, grid in zip(choices, grids)]
-    first.explanations.make_all([(v, latents) for variations in asked for v in variations], load)
+    first.explanations.make([v for variations in asked for v in variations], latents, load)
     said = [
         choice.explanations.table(v, latents).assign(choice=number)
         for number, (choice, variations) in enumerate(zip(choices, asked))

@@ -29,6 +29,11 @@ class Control:
     seed: int
     among: tuple[int, ...] = ()
 
+    @property
+    def swaps_images(self) -> bool:
+        """Whether images are another latent's."""
+        return self.name in ("images", "both")
+
     def directions(self, own: Tensor) -> Tensor:
         """The directions under this control: ``[latents, d]``."""
         if self.name == "random":
@@ -37,7 +42,7 @@ class Control:
 
     def evidence(self, own: Evidence) -> Evidence:
         """The top images under this control."""
-        return permuted_evidence(own, self.among, self.seed) if self.name in ("images", "both") else own
+        return permuted_evidence(own, self.among, self.seed) if self.swaps_images else own
 
 
 def random_directions(directions: Tensor, seed: int) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lib.activations import Pools, ShuffledActivations, activations
+from lib.activations import Pool, ShuffledActivations, activations
 from lib.device import DEVICE
 from lib.hub import Asset
 from lib.identity import NOT_PART
@@ -85,22 +85,22 @@ class Dictionary(Stage):
     recipe: Recipe
     seed: int
 
-    def make(self, vlm: VLM, pools: Pools | None = None) -> None:
-        """Train, or load, and measure; unless it is there.
-
-        Parameters
-        ----------
-        pools : activations that other dictionaries of the same pictures were trained on in this process.
-        """
+    def make(self, vlm: VLM) -> None:
+        """Train, or load, and measure; unless it is there."""
         if self.made:
             return
         with self.making():
-            self.train_or_load(vlm, pools)
+            self.train_or_load(vlm)
         if word := judgement(self.report):
             warnings.warn(word, stacklevel=2)
 
-    def train_or_load(self, vlm: VLM, pools: Pools | None) -> None:
-        """Write weights, log and report; goes on where it was stopped."""
+    def train_or_load(self, vlm: VLM, pool: Pool | None = None) -> None:
+        """Write weights, log and report; goes on where it was stopped.
+
+        Parameters
+        ----------
+        pool : keeps activations for other dictionaries of this encoder.
+        """
         path, recipe = self.path("sae.safetensors"), self.recipe
         if path.exists() and (old := self.path("log.json")).exists():  # trained, but its report is lost
             sae, log = load_sae(path), read(old)
@@ -109,9 +109,9 @@ class Dictionary(Stage):
         else:
             size, dtype = self.subject.batch, getattr(torch, recipe.dtype)
             seed = self.seed + 7919 * recipe.seed  # far from the seeds of other runs
-            stream = ShuffledActivations(vlm, self.train, recipe.batch, size, recipe.buffer, seed, dtype, pools)
+            stream = ShuffledActivations(vlm, self.train, recipe.batch, size, recipe.buffer, seed, dtype, pool)
             sae, log = train_sae(stream.batches, len(stream), recipe, self.folder, seed)
-        seen = activations(vlm, self.held_out, range(len(self.held_out)), self.subject.batch)
+        seen = activations(vlm, self.held_out, range(len(self.held_out)), self.subject.batch, pool)
         sae.save(path)
         write_json(self.path("log.json"), log)
         write_json(self.path("report.json"), {**quality(sae.to(DEVICE), seen), "log": log})
@@ -136,7 +136,7 @@ class Dictionary(Stage):
 
 
 def make_all(dictionaries: Sequence[Dictionary], vlm: VLM) -> None:
-    """Make dictionaries of one encoder; those that learn from the same pictures share what the encoder says of them."""
+    """Make dictionaries of one encoder; what it says of pictures is shared by those that learn from them."""
     new = tuple(one for one in dictionaries if not one.made)
     if len(new) < 2:  # here, where its progress is seen
         for one in new:
@@ -167,12 +167,12 @@ class Train:
         return self.dictionaries[0].subject
 
     @cached_property
-    def _pools(self) -> Pools | None:
-        return {} if len({one.train for one in self.dictionaries}) == 1 else None
+    def _pool(self) -> Pool:
+        return Pool()
 
     def __call__(self, shard: int, load: Callable[[], VLM]) -> int:
         """The number of the dictionary, which has been made."""
-        self.dictionaries[shard].train_or_load(load(), self._pools)
+        self.dictionaries[shard].train_or_load(load(), self._pool)
         return shard
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -48,9 +49,13 @@ def pictures(evidence: Evidence, images: ImageSet, latent: int, k: int, mode: st
 
 
 def batches(latents: Sequence[int], pictures: int, k: int) -> list[Sequence[int]]:
-    """Latents as they are asked about together: so many ``pictures`` in all, ``k`` each (0 for the blank one)."""
-    size = max(1, pictures // max(1, k))
-    return [latents[first : first + size] for first in range(0, len(latents), size)]
+    """Latents as they are asked about together: at most so many ``pictures``, ``k`` each (0 for the blank one).
+
+    Batches are as few as can be, and as equal: those who work on them end together.
+    """
+    count = -(-len(latents) // max(1, pictures // max(1, k)))
+    cuts = [len(latents) * i // max(1, count) for i in range(count + 1)]
+    return [latents[first:last] for first, last in pairwise(cuts)]
 
 
 @dataclass(frozen=True)
@@ -166,6 +171,14 @@ class Variation:
         return cls(method, explainer, shown, k=k, **more)
 
     @property
+    def pictures(self) -> Variation | None:
+        """Equal for variations that show the same pictures of a latent, whatever is done meanwhile; None if blank."""
+        if self.shown is None:
+            return None
+        exchanged = self.control if self.control and self.control.swaps_images else None
+        return replace(self, method=Method(self.method.evidence), control=exchanged)
+
+    @property
     def file(self) -> str:
         """Name of the table that holds its explanations."""
         return f"{self.method.key}-{digest(plain(self))}"
@@ -188,35 +201,38 @@ class Explanations(Stage):
     batch: int
     max_new_tokens: int
 
-    def make(self, variation: Variation, latents: Sequence[int], load: Callable[[], VLM]) -> pd.DataFrame:
-        """Explain what has not been explained yet, and read it all: one row per latent, in order.
+    def make(self, variations: Sequence[Variation], latents: Sequence[int], load: Callable[[], VLM]) -> None:
+        """Explain what has not been explained yet of several variations by one model; each batch is kept at once.
+
+        Variations with the same pictures are asked about them one after the other, by the same worker: what its encoder
+        says of a picture below the layer is computed once.
 
         Parameters
         ----------
         load : gives the explainer; called only if there is something to explain.
         """
-        self.make_all([(variation, latents)], load)
-        return self.table(variation, latents)
-
-    def make_all(self, wanted: Sequence[tuple[Variation, Sequence[int]]], load: Callable[[], VLM]) -> None:
-        """Explain what has not been explained yet of several variations by one model; each batch is kept at once."""
-        shards = []
-        for number, (variation, latents) in enumerate(wanted):
+        together: dict[Any, list[int]] = {}
+        for number, variation in enumerate(variations):
             known = self._known(variation)
             there = set() if known is None else set(known.latent)
-            parts = batches([i for i in latents if i not in there], self.batch, variation.k)
-            shards += [(number, part) for part in parts]
+            new = tuple(i for i in latents if i not in there)
+            together.setdefault((variation.pictures or number, new), []).append(number)
+        shards = [
+            (tuple(numbers), part)
+            for (_, new), numbers in together.items()
+            for part in batches(new, self.batch, variations[numbers[0]].k)
+        ]
         if not shards:
             return
-        asked = tuple(variation for variation, _ in wanted)
         with self.making():
-            for number in sorted({number for number, _ in shards}):
-                write_json(self.path(f"{asked[number].file}.json"), plain(asked[number]))
-            for made, (number, _) in zip(spread(Ask(self, asked), shards, load, "explain"), shards):
-                add_rows(self.path(f"{asked[number].file}.parquet"), made, ["latent"])
+            for number in sorted({number for numbers, _ in shards for number in numbers}):
+                write_json(self.path(f"{variations[number].file}.json"), plain(variations[number]))
+            for tables, (numbers, _) in zip(spread(Ask(self, tuple(variations)), shards, load, "explain"), shards):
+                for number, made in zip(numbers, tables):
+                    add_rows(self.path(f"{variations[number].file}.parquet"), made, ["latent"])
 
     def table(self, variation: Variation, latents: Sequence[int]) -> pd.DataFrame:
-        """What :meth:`make` has left, with a column ``control``.
+        """What :meth:`make` has left, one row per latent, in order, with a column ``control``.
 
         Raises
         ------
@@ -242,7 +258,7 @@ class Ask:
     Attributes
     ----------
     explanations : the dictionary, and how it is asked about.
-    variations : what is asked; a shard is the number of one, and latents.
+    variations : what is asked; a shard is the numbers of those with the same pictures, and latents.
     """
 
     explanations: Explanations
@@ -254,15 +270,15 @@ class Ask:
         return self.variations[0].explainer
 
     @cached_property
-    def _latest(self) -> dict[int, dict[str, Any]]:
+    def _latest(self) -> dict[tuple[int, ...], list[dict[str, Any]]]:
         return {}
 
-    def _setting(self, number: int) -> dict[str, Any]:
-        """What an :class:`Explainer` is given for a variation, beside its model; that of the latest is kept."""
-        if number not in self._latest:
+    def _settings(self, numbers: tuple[int, ...]) -> list[dict[str, Any]]:
+        """What an :class:`Explainer` is given for each variation, beside its model; those of the latest are kept."""
+        if numbers not in self._latest:
             self._latest.clear()
-            self._latest[number] = self._made(self.variations[number])
-        return self._latest[number]
+            self._latest[numbers] = [self._made(self.variations[number]) for number in numbers]
+        return self._latest[numbers]
 
     def _made(self, v: Variation) -> dict[str, Any]:
         stage = self.explanations
@@ -278,7 +294,10 @@ class Ask:
         top = v.shown.top_of(v.limit)
         return out | {"evidence": v.control.evidence(top) if v.control else top, "images": v.shown.images, "k": v.k}
 
-    def __call__(self, shard: tuple[int, Sequence[int]], load: Callable[[], VLM]) -> pd.DataFrame:
-        """Explanations of some latents."""
-        number, latents = shard
-        return Explainer(load(), **self._setting(number)).explain(latents, self.variations[number].method)
+    def __call__(self, shard: tuple[tuple[int, ...], Sequence[int]], load: Callable[[], VLM]) -> list[pd.DataFrame]:
+        """Explanations of some latents, a table for each variation."""
+        numbers, latents = shard
+        return [
+            Explainer(load(), **setting).explain(latents, self.variations[number].method)
+            for number, setting in zip(numbers, self._settings(numbers))
+        ]

@@ -5,6 +5,7 @@ It only connects. What a stage is made of, and how, is said beside its science; 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +16,7 @@ from lib.controls import Control
 from lib.dictionary import Dictionary
 from lib.dictionary import make_all as make_dictionaries
 from lib.evidence import Active, Gathered
-from lib.evidence import make_all as gather_all
+from lib.evidence import make_all as gather_for_all
 from lib.explain import Explanations, Variation
 from lib.images import ImageSet
 from lib.judges import Segmenter
@@ -172,6 +173,12 @@ class Run:
         self.shown.make(lambda: self.vlm)
         self.held_out.make(lambda: self.vlm)
 
+    def gather_all(self) -> None:
+        """Dictionaries of all replicas, trained side by side; and one pass over each set, which serves them all."""
+        make_dictionaries([one.dictionary for one in self.replicas], self.vlm)
+        for sets in ([one.shown for one in self.replicas], [one.held_out for one in self.replicas]):
+            gather_for_all(sets, lambda: self.vlm)
+
     def variation(self, method: Method, **changes: Any) -> Variation:
         """What is asked for, with the profile's settings but for the ``changes`` (see :class:`Variation`)."""
         usual = {"explainer": self.profile.subject.checkpoint, "shown": self.shown, "k": self.profile.explain.k}
@@ -192,8 +199,16 @@ class Run:
 
     def explanations(self, method: Method, latents: list[int], **changes: Any) -> pd.DataFrame:
         """Explanations of latents by a method; each is made once, then read. ``changes``: see :meth:`variation`."""
-        variation = self.variation(method, **changes)
-        return self.explained.make(variation, latents, lambda: self.model(variation.explainer))
+        return self.answers([self.variation(method, **changes)], latents)[0]
+
+    def answers(self, variations: Sequence[Variation], latents: list[int]) -> list[pd.DataFrame]:
+        """Explanations of latents by one explainer in several variations, a table for each.
+
+        Quicker than one by one: those with the same pictures are asked about them together.
+        """
+        explainer = variations[0].explainer
+        self.explained.make(variations, latents, lambda: self.model(explainer))
+        return [self.explained.table(v, latents) for v in variations]
 
     def at_best(self, method: Method) -> Method:
         """The method with the coefficient that was chosen for it, if it steers."""
@@ -225,9 +240,8 @@ class Run:
         pairs = [(m, None) for m in own]
         pairs += [(m, c) for m in own if m.steer == "add" or m.family == "Steering" for c in controls[m.family]]
         wanted = [self.variation(method, control=control) for method, control in pairs]
-        if make:
-            self.explained.make_all([(v, test) for v in wanted], lambda: self.model(self.profile.subject.checkpoint))
-        return pd.concat([self.explained.table(v, test) for v in wanted], ignore_index=True)
+        tables = self.answers(wanted, test) if make else [self.explained.table(v, test) for v in wanted]
+        return pd.concat(tables, ignore_index=True)
 
     def score(self, explained: pd.DataFrame) -> pd.DataFrame:
         """Explanations with the metrics, and the truth where it is known.
@@ -253,11 +267,9 @@ class Run:
     def replicate(self) -> pd.DataFrame:
         """The main comparison by every replica, scored, with controls: the paper's methods over several dictionaries.
 
-        What is there is read. One pass over the pictures serves all dictionaries.
+        What is there is read.
         """
-        make_dictionaries([one.dictionary for one in self.replicas], self.vlm)
-        for sets in ([one.shown for one in self.replicas], [one.held_out for one in self.replicas]):
-            gather_all(sets, lambda: self.vlm)
+        self.gather_all()
         tables = []
         for one in self.replicas:
             methods = COMPARED if one is self else PUBLISHED
@@ -270,7 +282,5 @@ class Run:
         self.dictionary.make(self.vlm)
         self.gather()
         self.choose(methods)
-        test = self.latents["test"]
-        wanted = [(self.variation(self.at_best(method)), test) for method in methods]
-        self.explained.make_all(wanted, lambda: self.vlm)
-        return self.score(pd.concat([self.explained.table(*one) for one in wanted], ignore_index=True))
+        wanted = [self.variation(self.at_best(method)) for method in methods]
+        return self.score(pd.concat(self.answers(wanted, self.latents["test"]), ignore_index=True))

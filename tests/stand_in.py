@@ -71,7 +71,7 @@ def stand_in(folder: Path, encoder: VLM, sae: TopKSAE, patch: pytest.MonkeyPatch
     """A small run with evidence of both sets; ``changes`` are settings, with ``__`` for a point."""
     patch.setattr(Dictionary, "sae", sae)
     patch.setattr(Dictionary, "report", {"norm": 10.0, "fvu": 0.5})
-    patch.setattr(Dictionary, "train_or_load", lambda self, vlm, pools: None)
+    patch.setattr(Dictionary, "train_or_load", lambda self, vlm, pool=None: None)
     settings = SMALL | {key.replace("__", "."): value for key, value in changes.items()}
     run = StandIn(load("smoke", settings), folder, encoder)
     run.gather()

@@ -3,19 +3,21 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from stand_in import StandIn, stand_in
 
-from lib import prompts
+from lib import prompts, spread
 from lib.codes import watch
-from lib.controls import permuted_directions, permuted_evidence, random_directions
+from lib.controls import Control, permuted_directions, permuted_evidence, random_directions
 from lib.evidence import stream
 from lib.explain import Explainer, batches
 from lib.explain import pictures as top_pictures
 from lib.images import BLANK, UnreadableImage
 from lib.kept import TopImages
-from lib.methods import COMPARED, METHODS, Method, trio
+from lib.methods import COMPARED, HYBRID, METHODS, STEERING, TOP_K, Method, trio
 from lib.overlay import heatmap_overlay, occlude
 from lib.scenes.images import split
 from lib.scenes.sampling import Mix
@@ -67,9 +69,10 @@ def test_steering_looks_at_a_blank_image_and_steers_everywhere(explainer, tiny_s
 
 
 def test_a_batch_counts_pictures_however_many_a_question_shows():
-    assert [len(part) for part in batches(range(30), 12, 0)] == [12, 12, 6]
-    assert [len(part) for part in batches(range(9), 12, 3)] == [4, 4, 1]
+    assert [len(part) for part in batches(range(30), 12, 0)] == [10, 10, 10]
+    assert [len(part) for part in batches(range(9), 13, 3)] == [3, 3, 3]
     assert [len(part) for part in batches(range(2), 12, 30)] == [1, 1]
+    assert batches([], 12, 3) == [] and [i for part in batches(range(17), 12, 3) for i in part] == list(range(17))
 
 
 def test_top_k_is_not_steered(explainer, evidence):
@@ -220,3 +223,31 @@ def test_permuted_evidence_moves_images_with_their_heatmaps_and_the_same_partner
         assert torch.equal(other.heat[latent], evidence.heat[partner])
     untouched = [i for i in range(24) if i not in latents]
     assert torch.equal(other.image[untouched], evidence.image[untouched])
+
+
+def test_what_shows_the_same_pictures_is_asked_together_whoever_is_steered(tmp_path, tiny_vlm, tiny_sae, monkeypatch):
+    monkeypatch.setattr(StandIn, "model", lambda self, explainer: tiny_vlm)
+    run = stand_in(tmp_path, tiny_vlm, tiny_sae, monkeypatch)
+    test, given = run.latents["test"], []
+    swapped, turned = (Control(name, 0, tuple(test)) for name in ("images", "permuted"))
+    wanted = [
+        run.variation(STEERING.add.at(1)),
+        run.variation(TOP_K.masks),
+        run.variation(HYBRID.masks_add.at(1), control=swapped),
+        run.variation(HYBRID.masks_add.at(2)),
+        run.variation(TOP_K.heatmaps),
+        run.variation(STEERING.add.at(2)),
+        run.variation(HYBRID.masks_add.at(2), control=turned),
+        run.variation(TOP_K.masks, k=1),
+    ]
+    do = spread.spread
+    monkeypatch.setattr(
+        "lib.explain.spread", lambda work, shards, *rest: given.extend(shards) or do(work, shards, *rest)
+    )
+    together = run.answers(wanted, test)
+    assert sorted({numbers for numbers, _ in given}) == [(0,), (1, 3, 6), (2,), (4,), (5,), (7,)]
+    alone = stand_in(tmp_path / "alone", tiny_vlm, tiny_sae, monkeypatch)
+    assert len({tuple(table.raw) for table in together}) == len(wanted)
+    for variation, table in zip(wanted, together):
+        (other,) = alone.answers([variation], test)
+        pd.testing.assert_frame_equal(table, other)

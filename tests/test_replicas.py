@@ -8,7 +8,7 @@ import torch
 from stand_in import stand_in
 
 from lib import coefficients
-from lib.activations import ShuffledActivations
+from lib.activations import Pool, ShuffledActivations, activations
 from lib.coefficients import beyond, choose
 from lib.dictionary import Dictionary, make_all
 from lib.evidence import Gathered
@@ -70,25 +70,36 @@ def test_one_pass_is_over_one_set_of_pictures(tmp_path, run):
 
 
 def test_activations_that_are_shared_are_those_of_a_stream_of_its_own(tiny_vlm, pictures, monkeypatch):
-    pools: dict = {}
-    streams = [ShuffledActivations(tiny_vlm, pictures, 64, 5, 640, seed, pools=pools) for seed in (0, 1)]
+    pool = Pool()
+    streams = [ShuffledActivations(tiny_vlm, pictures, 64, 5, 640, seed, pool=pool) for seed in (0, 1)]
     own = [ShuffledActivations(tiny_vlm, pictures, 64, 5, 640, seed) for seed in (0, 1)]
     for shared, alone in zip(streams, own):
         for a, b in zip(shared.batches(), alone.batches(), strict=True):
             assert torch.equal(a, b)
-    assert pools
     monkeypatch.setattr(tiny_vlm, "residual", None)  # not needed any more
     assert len(list(streams[0].batches(1))) == len(streams[0]) - 1
+    with pytest.raises(TypeError, match="not callable"):
+        next(activations(tiny_vlm, pictures[1:], range(5), 5, pool))  # other pictures
 
 
-def test_dictionaries_of_other_pictures_share_nothing(run, monkeypatch):
+def test_a_pool_keeps_no_more_than_it_may():
+    pool, made = Pool(most=100), []
+
+    def of(name, size):
+        return pool.of(name, lambda: made.append(name) or torch.zeros(size))
+
+    for name, size in (("a", 20), ("b", 20), ("c", 5), ("a", 20), ("b", 20), ("c", 5)):  # of 4 bytes
+        assert len(of(name, size)) == size
+    assert made == ["a", "b", "c", "b"]
+
+
+def test_dictionaries_that_are_made_together_share_a_pool(run, monkeypatch):
     given = []
-    monkeypatch.setattr(Dictionary, "train_or_load", lambda self, vlm, pools: given.append(pools))
+    monkeypatch.setattr(Dictionary, "train_or_load", lambda self, vlm, pool=None: given.append(pool))
     one = run.dictionary
     make_all([one, replace(one, recipe=replace(one.recipe, seed=1))], run.vlm)
-    make_all([one, replace(one, train=run.sets["train"][:20])], run.vlm)
     make_all([one], run.vlm)
-    assert given[0] == {} and given[0] is given[1] and given[2:] == [None, None, None]
+    assert given[0] is given[1] is not None and given[2] is None
 
 
 def test_a_dictionary_that_reconstructs_nothing_is_told_of_alone_and_among_others(run, monkeypatch):

@@ -127,10 +127,10 @@ def test_a_run_that_is_killed_keeps_the_batches_that_are_done(tmp_path, tiny_vlm
 
     run.vlm.answer = die
     with pytest.raises(KeyboardInterrupt):
-        run.explained.make(variation, latents, lambda: run.vlm)
+        run.explained.make([variation], latents, lambda: run.vlm)
     assert run.explained.table(variation, latents[:4]).latent.tolist() == latents[:4] and not run.explained.made
     run.vlm.answer = answer
-    assert len(run.explained.make(variation, latents, lambda: run.vlm)) == 6 and run.asked == 6
+    assert len(run.answers([variation], latents)[0]) == 6 and run.asked == 6
 
 
 def test_dask_is_not_imported_where_nobody_asks_for_workers():

@@ -122,7 +122,7 @@ def dictionary_cost(p: Prices) -> float:
 
 
 def evidence_cost(p: Prices) -> float:
-    """Notebook 03: both image sets are encoded once."""
+    """Notebook 03: both image sets are encoded once, for all dictionaries."""
     return (p.profile.images.explain + p.profile.images.evaluate) * p.see
 
 
@@ -144,6 +144,8 @@ def costs(profile: Profile) -> Iterator[Cost]:
     yield Cost(
         "02", "released dictionary, loaded" if profile.sae.pretrained else "dictionary", p and dictionary_cost(p)
     )
+    if profile.dictionaries > 1:
+        yield Cost("03", "other dictionaries", p and _others_cost(p))
     yield Cost("03", "evidence", p and evidence_cost(p))
     yield Cost("04", "explanations", p and explanation_cost(p, COMPARED, test, CONTROLS))
     yield Cost("05", "scores", p and (len(COMPARED) + CONTROLS + PERMUTED) * test * p.score)
@@ -165,14 +167,18 @@ def costs(profile: Profile) -> Iterator[Cost]:
     yield Cost("16", "sensitivity", p and _sensitivity_cost(p))
 
 
-def _replicas_cost(p: Prices) -> float:
-    """Dictionaries of other seeds: trained on the same activations, gathered for in one pass, with own choices."""
-    test, recipe, images = p.profile.explain.test, p.profile.sae, p.profile.images
+def _others_cost(p: Prices) -> float:
+    """Dictionaries of other seeds, trained on the same activations."""
+    recipe, images = p.profile.sae, p.profile.images
     learnt = images.train * p.shape.learn(recipe.k + min(recipe.latents, p.shape.vision_width // 2))
-    controls = 2  # random and permuted directions, added
+    return images.train * p.see + (p.profile.dictionaries - 1) * learnt
+
+
+def _replicas_cost(p: Prices) -> float:
+    """The comparison by dictionaries of other seeds, each with its own choices."""
+    test, controls = p.profile.explain.test, 2  # random and permuted directions, added
     scores = (len(PUBLISHED) + controls + PERMUTED) * test * p.score
-    each = learnt + explanation_cost(p, PUBLISHED, test, controls) + scores
-    return images.train * p.see + evidence_cost(p) + (p.profile.dictionaries - 1) * each
+    return (p.profile.dictionaries - 1) * (explanation_cost(p, PUBLISHED, test, controls) + scores)
 
 
 def _variant_cost(p: Prices) -> float:

@@ -29,12 +29,11 @@ _PUBLISHED = {"random": "Random-vector Steering", "permuted": "Random-perm Steer
 
 def hybrid_controls(run: Run, latents: list[int]) -> pd.DataFrame:
     """Steering-informed Top-k with direction or images of another test latent, or both, scored: of one dictionary."""
-    tables, test = [], run.latents["test"]
-    for method in map(run.at_best, (HYBRID.masks_add, HYBRID.heatmaps_add)):
-        tables.append(run.explanations(method, latents))
-        for name in ("random", "permuted", "images", "both"):
-            tables.append(run.explanations(method, latents, control=run.control(name, test)))
-    return run.score(pd.concat(tables, ignore_index=True))
+    test = run.latents["test"]
+    controls = [None, *(run.control(name, test) for name in ("random", "permuted", "images", "both"))]
+    methods = list(map(run.at_best, (HYBRID.masks_add, HYBRID.heatmaps_add)))
+    wanted = [run.variation(method, control=control) for method in methods for control in controls]
+    return run.score(pd.concat(run.answers(wanted, latents), ignore_index=True))
 
 
 def ceilings(truths: dict[int, Truth], scored: pd.DataFrame) -> pd.DataFrame:

@@ -87,7 +87,7 @@ def _world(run: Run, dose: float) -> Run:
 
 def _judged(run: Run, world: Run, latents: list[int], shown: Gathered, dose: float) -> pd.DataFrame:
     """What is said of latents of a world's dictionary, with the outcomes; coefficients are those of ``run``."""
-    tables = [world.explanations(run.at_best(method), latents, shown=shown) for method in DOSED]
+    tables = world.answers([world.variation(run.at_best(method), shown=shown) for method in DOSED], latents)
     said = judge(pd.concat(tables, ignore_index=True), top_objects(shown, latents, world.profile.explain.k))
     return said.assign(dose=dose, dictionary=world.profile.sae.seed, concept=[world.concept(i) for i in said.latent])
 

@@ -62,8 +62,8 @@ def by_language_model(run: Run, latents: list[int]) -> pd.DataFrame:
         language_model(run, name)  # another encoder is refused before anything is asked
         run.choose((STEERING.add,), explainer)
         steering = STEERING.add.at(run.choice(STEERING.add, explainer).best)
-        for method in (NOTHING, steering, TOP_K.masks):
-            tables.append(run.explanations(method, latents, explainer=explainer).assign(explainer=name))
+        wanted = [run.variation(method, explainer=explainer) for method in (NOTHING, steering, TOP_K.masks)]
+        tables += [said.assign(explainer=name) for said in run.answers(wanted, latents)]
     scored = run.score(pd.concat(tables, ignore_index=True))
     scored["size"] = scored.explainer.map(size_of)
     numbers = {name: number for names in seeds(scored).values() for number, name in enumerate(names)}

@@ -20,15 +20,15 @@ TOLD = {"black": "true black", "grey": "grey (called black in the paper's code)"
 
 def by_coefficient(run: Run, latents: list[int], method: Method) -> pd.DataFrame:
     """A steered method at every coefficient, scored: how much does the choice matter?"""
-    tables = [run.explanations(method.at(c), latents) for c in run.choice(method).tried]
-    return run.score(pd.concat(tables, ignore_index=True))
+    wanted = [run.variation(method.at(c)) for c in run.choice(method).tried]
+    return run.score(pd.concat(run.answers(wanted, latents), ignore_index=True))
 
 
 def by_k(run: Run, latents: list[int]) -> pd.DataFrame:
     """Top-k (masks) with other numbers of top images, scored; column ``k``."""
     numbers = sorted({*run.profile.study.k, run.profile.explain.k})
-    tables = [run.explanations(TOP_K.masks, latents, k=k).assign(k=k) for k in numbers]
-    return run.score(pd.concat(tables, ignore_index=True))
+    tables = run.answers([run.variation(TOP_K.masks, k=k) for k in numbers], latents)
+    return run.score(pd.concat([table.assign(k=k) for table, k in zip(tables, numbers)], ignore_index=True))
 
 
 def by_layer(run: Run) -> pd.DataFrame:
@@ -61,11 +61,10 @@ def by_base_image(run: Run, latents: list[int]) -> pd.DataFrame:
     about once, with ``any`` as its base.
     """
     adding, replacing = map(run.at_best, (STEERING.add, STEERING.replace))
-    tables = [
-        run.explanations(adding, latents, blank=picture).assign(base=base, steer=adding.steer)
-        for base, picture in base_images(run.profile.seed).items()
-    ]
-    tables.append(run.explanations(replacing, latents).assign(base="any", steer=replacing.steer))
+    bases = base_images(run.profile.seed)
+    wanted = [*(run.variation(adding, blank=picture) for picture in bases.values()), run.variation(replacing)]
+    named = zip(run.answers(wanted, latents), (*bases, "any"), wanted)
+    tables = [table.assign(base=base, steer=asked.method.steer) for table, base, asked in named]
     return run.score(pd.concat(tables, ignore_index=True))
 
 

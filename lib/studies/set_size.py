@@ -16,11 +16,10 @@ SHOWN_SETS = (TOP_K.heatmaps, HYBRID.heatmaps_add)  # the two that look at top i
 
 def by_set_size(run: Run, latents: list[int]) -> pd.DataFrame:
     """Methods with the top images of smaller sets, scored; column ``images`` is the set's size."""
-    tables, whole = [], run.profile.images.explain
-    for n in dict.fromkeys((*run.profile.images.sizes, whole)):
-        for method in map(run.at_best, SHOWN_SETS):
-            made = run.explanations(method, latents, limit=n if n != whole else None)
-            tables.append(made.assign(images=n))
+    whole, methods = run.profile.images.explain, list(map(run.at_best, SHOWN_SETS))
+    pairs = [(n, method) for n in dict.fromkeys((*run.profile.images.sizes, whole)) for method in methods]
+    wanted = [run.variation(method, limit=n if n != whole else None) for n, method in pairs]
+    tables = [made.assign(images=n) for made, (n, _) in zip(run.answers(wanted, latents), pairs)]
     return run.score(pd.concat(tables, ignore_index=True))
 
 
