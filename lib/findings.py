@@ -24,7 +24,7 @@ def number(e: Estimate, digits: int = 3) -> str:
     """``0.123 [0.100, 0.150]``; an end that would round to 0 keeps its sign by more digits."""
     while digits < 6 and any(x and not round(x, digits) for x in (e.low, e.high)):
         digits += 1
-    return f"{e.mean:.{digits}f} [{e.low:.{digits}f}, {e.high:.{digits}f}]"
+    return f"{e.mean:z.{digits}f} [{e.low:z.{digits}f}, {e.high:z.{digits}f}]"
 
 
 def side(e: Estimate) -> int:

@@ -37,7 +37,7 @@ class Estimate:
     p: float = float("nan")
 
     def __str__(self) -> str:
-        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        return f"{self.mean:z.3f} [{self.low:z.3f}, {self.high:z.3f}]"
 
 
 def _labels(values: Any, name: str) -> np.ndarray | None:

@@ -29,6 +29,11 @@ def test_an_end_near_zero_keeps_its_sign():
         assert not unsupported(contrast("IoU", "A", "B", e))
 
 
+def test_nothing_has_no_sign():
+    e = Estimate(-0.0002, -0.02, 0.02, 9)
+    assert number(e) == str(e) == "0.000 [-0.020, 0.020]"
+
+
 @pytest.mark.parametrize(("sentence", "wrong"), [
     ("A is higher than B (0.1 [-0.1, 0.3]).", True),
     ("A is higher than B.", True),
