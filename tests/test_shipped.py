@@ -14,9 +14,9 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from lib import contents, hub, prompts
 from lib.__main__ import with_files
-from lib.desk.build import SUBJECTS as RECIPES
 from lib.desk.quality import ask
 from lib.desk.shipping import EDITED, MODELS, SHIPS
+from lib.desk.subjects import SUBJECTS as RECIPES
 from lib.hub import Asset
 from lib.images import BLANK
 from lib.judges.clip import OpenClip

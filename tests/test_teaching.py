@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tiny_tables import scores
 
-from lib.desk.build import SUBJECTS, studied
+from lib.desk.subjects import SUBJECTS, studied
 from lib.findings import unsupported
 from lib.profile import load
 from lib.run import Run
@@ -22,7 +22,9 @@ def test_only_the_model_differs_between_what_was_taught_otherwise():
 
 def test_of_the_four_subjects_neighbours_differ_in_one_thing_that_was_taught():
     default, whole, patches, taught = (
-        studied(SUBJECTS[Path(one.profile.subject.model).name]) for one in subjects(Run(load("desk"))).values()
+        studied(recipe.encoder, recipe.explainer)
+        for one in subjects(Run(load("desk"))).values()
+        for recipe in [SUBJECTS[Path(one.profile.subject.model).name]]
     )
     assert whole == replace(default, altered=0) and whole != default
     assert patches == replace(default, encoder=patches.encoder) and patches.encoder != default.encoder

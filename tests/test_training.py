@@ -10,12 +10,12 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from lib import contents, prompts
-from lib.desk import build as making
 from lib.desk import clip_judge, gemma3, internvl, shipping, training
-from lib.desk.build import Recipe, build_judge, build_subject
+from lib.desk.build import build_judge, build_subject
 from lib.desk.encoder import FAMILIES, OCCLUDED, EncoderRecipe, augment, batch, caption_loss, to_tensor
 from lib.desk.explainer import Encoded, ExplainerRecipe, study
 from lib.desk.groups import alike, evenly, shared
+from lib.desk.subjects import SUBJECTS, Recipe
 from lib.desk.training import Ahead, fit, optimisers
 from lib.desk.views import alter, layout, main_element, region, view
 from lib.desk.weights import PARTS, share_encoder
@@ -313,7 +313,7 @@ def test_label_of_occlusion_is_no_atom():
 def test_a_recipe_still_makes_what_ships(family, shipped):
     """Sizes, generation settings and chat template are those of the checkpoint; so its weights fit."""
     model = AutoModelForImageTextToText.from_pretrained(shipping.MODELS / shipped)
-    recipe, size = making.SUBJECTS[shipped].encoder, making.SUBJECTS[shipped].explainer
+    recipe, size = SUBJECTS[shipped].encoder, SUBJECTS[shipped].explainer
     fresh = family.build(family.vision(recipe.width, recipe.layers, recipe.heads), size.width, size.layers, size.heads)
     fresh.resize_token_embeddings(model.get_input_embeddings().num_embeddings)  # words may have been added since
     fresh.load_state_dict(model.state_dict())

@@ -6,103 +6,24 @@ Each part resumes where it was after a kill. The cards' numbers are written here
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForImageTextToText
 
 from lib import contents
 from lib.desk import clip_judge, smollm2
 from lib.desk.connector import build_adapter
-from lib.desk.encoder import FAMILIES, EncoderRecipe
-from lib.desk.encoder import train as train_encoder
-from lib.desk.explainer import ExplainerRecipe
+from lib.desk.encoder import FAMILIES
 from lib.desk.explainer import train as train_explainer
 from lib.desk.quality import measure_judge, measure_subject
 from lib.desk.shipping import MODELS, WORK, describe, publish, work_of
+from lib.desk.subjects import SUBJECTS, Recipe, encoder_of, studied
 from lib.desk.weights import PARTS, share_encoder, split_weights
 from lib.families import vision_layers
-from lib.hub import Asset, load_whole
+from lib.hub import Asset
 from lib.judges.clip import OpenClip
 from lib.scenes.catalogue import CATEGORY_OF, OBJECTS, SURFACES
-from lib.store import read as read_file
 from lib.vlm import VLM, Checkpoint, parameter_count
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How one subject is made.
-
-    Attributes
-    ----------
-    title : for its card.
-    explainer : how its language model is trained.
-    encoder : how its encoder is trained; or a subject whose encoder it takes, frozen, as Gemma 3 4B,
-        12B and 27B share one.
-    """
-
-    title: str
-    explainer: ExplainerRecipe
-    encoder: EncoderRecipe | Asset = Asset("data/models/subject-a")
-
-
-_SIZES = {"tiny": {"width": 48, "layers": 1, "heads": 2}, "small": {"width": 96, "layers": 2, "heads": 3}}
-
-SUBJECTS = {
-    "subject-a": Recipe("Desk subject A, after Gemma 3", ExplainerRecipe(), EncoderRecipe()),
-    **{
-        f"subject-a-{size}-{seed}": Recipe(
-            f"Desk subject A with a {size} language model, seed {seed}", ExplainerRecipe(seed=seed, **sizes)
-        )
-        for size, sizes in _SIZES.items()
-        for seed in (1, 2, 3)
-    },
-    "subject-a-whole": Recipe("Desk subject A, taught about whole pictures alone", ExplainerRecipe(altered=0)),
-    "subject-a-taught": Recipe(
-        "Desk subject A, taught what Top-k shows",
-        ExplainerRecipe(width=256, heads=4, steps=1400, altered=0, views=160),
-        EncoderRecipe(learns="patches", steps=1600),
-    ),
-    "subject-a-patches": Recipe(
-        "Desk subject A with an encoder that learned from patches",
-        ExplainerRecipe(),
-        Asset("data/models/subject-a-taught"),
-    ),
-    "subject-b": Recipe(
-        "Desk subject B, after InternVL3",
-        ExplainerRecipe(seed=32),
-        EncoderRecipe("internvl", steps=1000, seed=31),
-    ),
-}
-
-
-def _encoder(recipe: EncoderRecipe | Asset, work: Path) -> tuple[str, torch.nn.Module, list[dict[str, float]]]:
-    """Family, trained encoder and log."""
-    if isinstance(recipe, EncoderRecipe):
-        vision, log = train_encoder(recipe, work)
-        return recipe.family, vision.to(torch.bfloat16).float(), log  # as it ships: all language models see the same
-    folder = recipe.fetch()
-    model = load_whole(AutoModelForImageTextToText, str(folder), dtype=torch.float32, attn_implementation="eager")
-    return "gemma3", model.model.vision_tower, read_file(folder / "training.json")["encoder"]
-
-
-@dataclass(frozen=True)
-class Studied:
-    """What decides the pictures that a language model studies, and the features that it sees of them."""
-
-    encoder: EncoderRecipe | Asset
-    scenes: int
-    altered: float
-    views: int
-
-
-def studied(recipe: Recipe) -> Studied:
-    """What the language model of a recipe studies: the same as that of the subject whose encoder it takes."""
-    eye, tongue = recipe.encoder, recipe.explainer
-    if isinstance(eye, Asset) and (maker := SUBJECTS.get(Path(eye).name)):
-        eye = maker.encoder
-    return Studied(eye, tongue.scenes, tongue.altered, tongue.views)
 
 
 def build_subject(name: str, recipe: Recipe, models: Path = MODELS, work: Path = WORK, measure: int = 600) -> None:
@@ -112,11 +33,11 @@ def build_subject(name: str, recipe: Recipe, models: Path = MODELS, work: Path =
     """
     eye_work, tongue_work = (work_of(work, part, recipe) for part in ("encoder", "explainer"))
     tongue = recipe.explainer
-    family, vision, encoder_log = _encoder(recipe.encoder, eye_work)
+    family, vision, encoder_log = encoder_of(recipe.encoder, eye_work)
     torch.manual_seed(tongue.seed)
     model = FAMILIES[family].build(vision, tongue.width, tongue.layers, tongue.heads)
     proc = FAMILIES[family].processor()
-    pictures = work_of(work, "studied", studied(recipe))
+    pictures = work_of(work, "studied", studied(recipe.encoder, tongue))
     explainer_log = train_explainer(model, proc, tongue, tongue_work, pictures)
     fresh = work / name
     model.to(torch.bfloat16).save_pretrained(fresh)

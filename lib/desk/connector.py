@@ -12,16 +12,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForImageTextToText, DynamicCache, SmolVLMForConditionalGeneration, SmolVLMProcessor
+from transformers import DynamicCache, SmolVLMForConditionalGeneration, SmolVLMProcessor
 
 from lib import prompts
 from lib.desk import smollm2
 from lib.desk.explainer import ExplainerRecipe, Study, examples, study
 from lib.desk.quality import measure_subject
 from lib.desk.shipping import MODELS, WORK, describe, publish, work_of
+from lib.desk.subjects import encoder_of, studied
 from lib.desk.training import fit
 from lib.families import text_of
-from lib.hub import Asset, load_whole
+from lib.hub import Asset
 from lib.vlm import VLM, Checkpoint
 
 ADAPTED = r".*text_model.*\.(q_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
@@ -163,11 +164,12 @@ def build_adapter(
     """
     model, tokenizer = smollm2.language(work)
     proc, place = smollm2.processor(tokenizer), recipe.encoder.fetch()
-    subject = load_whole(AutoModelForImageTextToText, str(place), dtype=torch.float32, attn_implementation="eager")
+    _, vision, _ = encoder_of(recipe.encoder, work)
     whole = smollm2.build(model, proc.image_token_id, place)
     fresh, merged = work / "smollm2-adapter", work / "smollm2"
-    own, pictures = (work_of(work, part, recipe) for part in ("connector", "connector-studied"))
-    adapted, log = train(whole, proc, subject.model.vision_tower, recipe, own, pictures)
+    own = work_of(work, "connector", recipe)
+    pictures = work_of(work, "studied", studied(recipe.encoder, recipe.lessons))
+    adapted, log = train(whole, proc, vision, recipe, own, pictures)
     adapted.to(torch.bfloat16).save_pretrained(str(fresh))
     # What is measured is what every user puts together.
     smollm2.save(smollm2.build(model, proc.image_token_id, place), proc, fresh, merged)
@@ -189,4 +191,4 @@ def build_adapter(
     ]
     quality = measure_subject(vlm, measure)
     describe(fresh, "Connector and adapters for SmolLM2", lines, quality, facts, {"connector": log})
-    publish(fresh, folder, merged, own, pictures)
+    publish(fresh, folder, merged, own)
