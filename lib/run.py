@@ -173,9 +173,12 @@ class Run:
         self.shown.make(lambda: self.vlm)
         self.held_out.make(lambda: self.vlm)
 
-    def gather_all(self) -> None:
-        """Dictionaries of all replicas, trained side by side; and one pass over each set, which serves them all."""
+    def train_all(self) -> None:
+        """The dictionaries of all replicas, side by side."""
         make_dictionaries([one.dictionary for one in self.replicas], self.vlm)
+
+    def gather_all(self) -> None:
+        """One pass over each set, which serves the dictionaries of all replicas."""
         for sets in ([one.shown for one in self.replicas], [one.held_out for one in self.replicas]):
             gather_for_all(sets, lambda: self.vlm)
 
@@ -269,6 +272,7 @@ class Run:
 
         What is there is read.
         """
+        self.train_all()
         self.gather_all()
         tables = []
         for one in self.replicas:

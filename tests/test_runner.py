@@ -164,12 +164,6 @@ def test_comparisons_run_side_by_side_between_stations_and_studies(schedule):
     assert {n for n, path in notebooks().items() if kind(path) == "comparison"} == {"06", "07"}
 
 
-def test_openings_run_side_by_side_before_all_stations(schedule):
-    together, _ = schedule(KINDS_OF | {"3": "opening", "4": "opening"})
-    assert together == [{"3", "4"}, {"4"}, {"0"}, {"2"}, {"1"}, {"5"}]
-    assert {n for n, path in notebooks().items() if kind(path) == "opening"} == {"00", "01"}
-
-
 def test_long_notebooks_of_a_kind_start_first(tmp_path, monkeypatch):
     started = []
     monkeypatch.setattr(Job, "reasons", lambda self: started.append(self.notebook.name) or [])

@@ -145,7 +145,7 @@ def costs(profile: Profile) -> Iterator[Cost]:
         "02", "released dictionary, loaded" if profile.sae.pretrained else "dictionary", p and dictionary_cost(p)
     )
     if profile.dictionaries > 1:
-        yield Cost("03", "other dictionaries", p and _others_cost(p))
+        yield Cost("02", "other dictionaries", p and _others_cost(p))
     yield Cost("03", "evidence", p and evidence_cost(p))
     yield Cost("04", "explanations", p and explanation_cost(p, COMPARED, test, CONTROLS))
     yield Cost("05", "scores", p and (len(COMPARED) + CONTROLS + PERMUTED) * test * p.score)
@@ -168,10 +168,10 @@ def costs(profile: Profile) -> Iterator[Cost]:
 
 
 def _others_cost(p: Prices) -> float:
-    """Dictionaries of other seeds, trained on the same activations."""
+    """Notebook 02: dictionaries of other seeds are trained on the same activations."""
     recipe, images = p.profile.sae, p.profile.images
     learnt = images.train * p.shape.learn(recipe.k + min(recipe.latents, p.shape.vision_width // 2))
-    return images.train * p.see + (p.profile.dictionaries - 1) * learnt
+    return (p.profile.dictionaries - 1) * learnt
 
 
 def _replicas_cost(p: Prices) -> float:

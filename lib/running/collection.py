@@ -10,10 +10,10 @@ from lib.profile import Profile
 from lib.store import ROOT, write_atomically
 
 NOTEBOOKS = ROOT / "notebooks"
-# Openings build on nothing. Each station builds on those before it, so they run one by one. Comparisons (of
-# dictionaries, of models) build on stations, and studies on both. The verdict reads them all.
-KINDS = ("opening", "station", "comparison", "study", "verdict")
-SIDE_BY_SIDE = ("opening", "comparison", "study")
+# Each station builds on those before it, so they run first, one by one. Comparisons (of dictionaries, of models)
+# build on stations, and studies on both: those of a kind may run side by side. The verdict reads them all.
+KINDS = ("station", "comparison", "study", "verdict")
+SIDE_BY_SIDE = ("comparison", "study")
 SCENES = "scenes"  # tag of cells, and need of notebooks
 
 
