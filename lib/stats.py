@@ -78,6 +78,11 @@ def bootstrap_means(
     that of their latents is put on top: the variance when dictionaries are drawn, less that when the latents of each
     concept in each dictionary are (two-way clustering; Cameron, Gelbach and Miller 2011).
 
+    Few groups vary less among themselves than the world does, and how much is itself uncertain. So the spread of draws
+    is corrected for the mean that was taken from the same groups, and widened from the normal distribution's tails to
+    Student's (Hesterberg 2015), with the degrees of freedom of both kinds of groups together (Satterthwaite 1946). Of a
+    single group nothing is known, and the interval is without end.
+
     Parameters
     ----------
     statistic : from means ``[..., columns]`` to values ``[...]``.
@@ -101,14 +106,29 @@ def bootstrap_means(
         of = np.unique(dictionary[whole], return_inverse=True)[1]
         groups += [of, np.unique(rows * number + of, return_inverse=True)[1]]
     drawn = _drawn(seed, tuple(int(group.max()) + 1 for group in groups), draws)
+    concepts = int(rows.max()) + 1
+    if concepts == 1:
+        return Estimate(float(value), -np.inf, np.inf, len(table))
     spread, *others = (statistic(_resampled(table, *pair)) - value for pair in zip(groups, drawn))
+    spread = spread * np.sqrt(concepts / (concepts - 1))
+    parts = [(np.nanvar(spread), concepts - 1)]
     if others:
         among, within = others[0], np.nanvar(others[1])
         seen = np.nanvar(among)
         more = max(0.0, seen * number / (number - 1) - within)
         spread = spread + among * np.sqrt(more / seen if seen > 0 else 0.0)
-    low, high = value + np.nanquantile(spread, [0.025, 0.975])
+        parts.append((more, number - 1))
+    low, high = value + _tails(parts) * np.nanquantile(spread, [0.025, 0.975])
     return Estimate(float(value), float(low), float(high), len(table))
+
+
+def _tails(parts: Sequence[tuple[float, int]]) -> float:
+    """How much wider a 95 % interval is for the few groups that variances, with their degrees of freedom, come from."""
+    whole = sum(variance for variance, _ in parts)
+    if not whole > 0:
+        return 1.0
+    freedom = whole**2 / sum(variance**2 / degrees for variance, degrees in parts)
+    return float(stats.t.ppf(0.975, freedom) / stats.norm.ppf(0.975))
 
 
 def bootstrap(values: Values, seed: int = 0, draws: int = 1000) -> Estimate:

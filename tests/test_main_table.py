@@ -114,24 +114,22 @@ def test_controls_are_compared_over_the_same_latents():
 
 
 def test_the_hybrid_is_asked_with_every_control_and_without():
-    asked = []
-
-    def explanations(method, latents, control=""):
-        asked.append((method.key, control))
-        return pd.DataFrame({"latent": latents, "method": method.key, "control": control})
+    def answers(asked, latents):
+        return [pd.DataFrame({"latent": latents, "method": m.key, "control": control or ""}) for m, control in asked]
 
     among = []
     run = run_of(
         at_best=lambda m: m,
         control=lambda name, latents: (among.append(latents), name)[1],
-        explanations=explanations,
+        variation=lambda method, control: (method, control),
+        answers=answers,
         score=lambda t: t,
         latents={"test": [1, 2, 3]},
     )
     table = hybrid_controls(run, [1, 2])
-    assert among == [[1, 2, 3]] * 8  # another's is that of any test latent, as in the main comparison
+    assert among == [[1, 2, 3]] * 4  # another's is that of any test latent, as in the main comparison
     assert len(table) == 20 and list(dict.fromkeys(table.control)) == ["", "random", "permuted", "images", "both"]
-    assert {method for method, _ in asked} == {HYBRID.masks_add.key, HYBRID.heatmaps_add.key}
+    assert set(table.method) == {HYBRID.masks_add.key, HYBRID.heatmaps_add.key}
 
 
 class OneGone(SceneImages):

@@ -158,10 +158,11 @@ def test_stations_run_alone_and_first_studies_side_by_side_the_verdict_last(sche
     assert [d.notebook.name for d in done] == ["0", "2", "1", "3", "4", "5"]
 
 
-def test_comparisons_run_side_by_side_between_stations_and_studies(schedule):
-    together, _ = schedule(KINDS_OF | {"1": "comparison", "4": "comparison"})
+def test_branches_run_side_by_side_between_stations_and_studies(schedule):
+    together, _ = schedule(KINDS_OF | {"1": "branch", "4": "branch"})
     assert together == [{"0"}, {"2"}, {"1", "4"}, {"4"}, {"3"}, {"5"}]
-    assert {n for n, path in notebooks().items() if kind(path) == "comparison"} == {"06", "07"}
+    branches = {n for n, path in notebooks().items() if kind(path) == "branch"}
+    assert branches == {"00", "01", "06", "07", "13", "15", "19"}
 
 
 def test_long_notebooks_of_a_kind_start_first(tmp_path, monkeypatch):
@@ -171,7 +172,7 @@ def test_long_notebooks_of_a_kind_start_first(tmp_path, monkeypatch):
     kinds = {"0": "station", "1": "study", "2": "study", "3": "study"}
     jobs = [Job(Path(n), k, {}, tmp_path / n, {}, 1, long=n in "23") for n, k in kinds.items()]
     assert len(list(run_all(jobs, 2, False))) == 4 and started == ["0", "2", "3", "1"]
-    assert {n for n, path in notebooks().items() if collection.long(path)} == {"10", "16"}
+    assert {n for n, path in notebooks().items() if collection.long(path)} == {"06", "07", "10", "16"}
 
 
 def test_after_an_error_nothing_starts_and_what_runs_may_end(schedule):

@@ -10,10 +10,10 @@ from lib.profile import Profile
 from lib.store import ROOT, write_atomically
 
 NOTEBOOKS = ROOT / "notebooks"
-# Each station builds on those before it, so they run first, one by one. Comparisons (of dictionaries, of models)
-# build on stations, and studies on both: those of a kind may run side by side. The verdict reads them all.
-KINDS = ("station", "comparison", "study", "verdict")
-SIDE_BY_SIDE = ("comparison", "study")
+# Each station builds on those before it, so they run first, one by one. Branches build on stations alone, studies on
+# branches, too: those of a kind may run side by side. The verdict reads them all.
+KINDS = ("station", "branch", "study", "verdict")
+SIDE_BY_SIDE = ("branch", "study")
 SCENES = "scenes"  # tag of cells, and need of notebooks
 
 

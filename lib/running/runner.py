@@ -202,7 +202,7 @@ def run_all(jobs: list[Job], side_by_side: int, force: bool) -> Iterator[Done]:
     Parameters
     ----------
     jobs : in the order of their numbers.
-    side_by_side : comparisons, or studies, that run at once.
+    side_by_side : branches, or studies, that run at once.
     force : run what is fresh, too.
     """
     running: list[Worker] = []
