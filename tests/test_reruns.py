@@ -53,22 +53,27 @@ def test_what_a_run_said_is_kept_with_when_where_and_how(tmp_path, monkeypatch):
     page().to_csv(tmp_path / "claims.csv", index=False)
     settings = {"seed": 1, "sae.k": 4}
     path = reruns.keep(load("smoke", settings), settings, tmp_path, 12.345)
-    assert reruns.keep(load("smoke"), {}, tmp_path, None).name == "smoke.json"
+    page()[:1].to_csv(tmp_path / "more.csv", index=False)
+    assert reruns.keep(load("smoke"), {}, tmp_path, None).name == "smoke"
+    (tmp_path / "more.csv").unlink()
+    again = reruns.keep(load("smoke"), {}, tmp_path, None)
+    assert sorted(kept.name for kept in again.iterdir()) == ["about.json", "claims.csv"]
+    assert reruns.keep(load("smoke", settings), settings, tmp_path, None) == path  # gone on from where it was
     found = reruns.reruns()
-    assert set(found) == {path.stem, "smoke"} and path.stem == load("smoke", settings).label
+    assert set(found) == {path.name, "smoke"} and path.name == load("smoke", settings).label
     table = about(found).set_index("run")
-    row = table.loc[path.stem]
+    row = table.loc[path.name]
     assert (row.profile, row.settings, row.seed, row.minutes) == ("smoke", "seed = 1, sae.k = 4", 1, 12.3)
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", row.date) and row.machine == machine() and "cores" in row.machine
     assert pd.isna(table.loc["smoke"].minutes) and table.loc["smoke"].settings == "-"
     assert compared(page(), found).agreement.eq("decided by none").sum() == 2
 
 
-@pytest.mark.parametrize("path", sorted(reruns.FOLDER.glob("*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(reruns.FOLDER.glob("*/about.json")), ids=lambda path: path.parent.name)
 def test_what_is_committed_is_of_a_complete_run_and_about_claims_of_this_page(path: Path):
     one = json.loads(path.read_text(encoding="utf-8"))
-    assert load(one["profile"], one["settings"] or None).label == path.stem
-    assert {claim["claim"] for claim in one["claims"]} == {claim["claim"] for claim in claims()}
+    assert load(one["profile"], one["settings"] or None).label == path.parent.name and one["minutes"] > 0
+    assert set(pd.read_csv(path.with_name("claims.csv")).claim) == {claim["claim"] for claim in claims()}
 
 
 def test_verdicts_are_committed_of_complete_runs_alone():

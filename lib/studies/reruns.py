@@ -1,7 +1,7 @@
 """Would another run have said the same? Verdicts of runs with another seed, or with more of everything, side by side.
 
-A verdict that changes with the seed is none. Runs that take long are made once: what their pages of claims said is kept
-in ``data/reruns``, with the date and the machine, and every run of notebook 18 compares its own page with them.
+A verdict that changes with the seed is none. Runs that take long are made once: their tables are kept in
+``data/reruns``, with the date and the machine, and every run of notebook 18 compares its own page with theirs.
 """
 
 from __future__ import annotations
@@ -14,36 +14,47 @@ import pandas as pd
 
 from lib.device import machine
 from lib.profile import Profile
-from lib.store import ROOT, note, read, write_json
+from lib.store import ROOT, note, read, write_json, write_text
 from lib.studies.claims import CANNOT, UNDECIDED
 
 FOLDER = ROOT / "data" / "reruns"
+ABOUT = "about.json"
 OWN = "this run"
 SAME, OPEN, OTHER, NONE = AGREEMENT = ("the same", "decided by some", "not the same", "decided by none")
 
 
 def keep(profile: Profile, settings: dict[str, Any], figures: Path, minutes: float | None) -> Path:
-    """Write down the verdicts of a complete run.
+    """Keep the tables of a complete run, and how it came to be; returns the folder.
 
     Parameters
     ----------
     settings : what was changed of the profile.
     figures : folder of its tables.
-    minutes : what it took from nothing; None if it went on from something.
+    minutes : what it took from nothing; None if it went on from something, as where only statistics are made anew:
+        then it is what the run took that is kept.
     """
-    page = pd.read_csv(figures / "claims.csv")
+    folder = FOLDER / profile.label
+    if minutes is None and (folder / ABOUT).exists():
+        minutes = read(folder / ABOUT)["minutes"]
     about = {"profile": profile.name, "settings": settings, "seed": profile.seed, "date": time.strftime("%Y-%m-%d")}
     about |= {"machine": machine(), "minutes": None if minutes is None else round(minutes, 1)}
-    claims = page[["claim", "verdict", "effect", "n"]].astype(str).to_dict("records")
-    return write_json(FOLDER / f"{profile.label}.json", {**about, "claims": claims})
+    for path in folder.glob("*.csv"):  # of a former run, which may have had others
+        path.unlink()
+    for path in sorted(figures.glob("*.csv")):
+        write_text(folder / path.name, path.read_text(encoding="utf-8"))
+    write_json(folder / ABOUT, about)
+    return folder
 
 
 def reruns() -> dict[str, dict[str, Any]]:
-    """What is kept, by the label of the run."""
+    """How each run that is kept came to be, and its ``claims`` and their verdicts, by the label of the run."""
     found = {}
-    for path in sorted(FOLDER.glob("*.json")):
-        found[path.stem] = read(path)
+    for path in sorted(FOLDER.glob(f"*/{ABOUT}")):
+        page = path.with_name("claims.csv")
+        claims = pd.read_csv(page)[["claim", "verdict"]].to_dict("records")
+        found[path.parent.name] = {**read(path), "claims": claims}
         note("used", path)
+        note("used", page)
     return found
 
 
