@@ -162,7 +162,7 @@ def test_branches_run_side_by_side_between_stations_and_studies(schedule):
     together, _ = schedule(KINDS_OF | {"1": "branch", "4": "branch"})
     assert together == [{"0"}, {"2"}, {"1", "4"}, {"4"}, {"3"}, {"5"}]
     branches = {n for n, path in notebooks().items() if kind(path) == "branch"}
-    assert branches == {"00", "01", "06", "07", "13", "15", "19"}
+    assert branches == {"00", "01", "06", "07", "12", "13", "15", "19"}
 
 
 def test_long_notebooks_of_a_kind_start_first(tmp_path, monkeypatch):
