@@ -135,17 +135,22 @@ class Dictionary(Stage):
         return found
 
 
-def make_all(dictionaries: Sequence[Dictionary], vlm: VLM) -> None:
-    """Make dictionaries of one encoder; what it says of pictures is shared by those that learn from them."""
+def make_all(dictionaries: Sequence[Dictionary], load: Callable[[], VLM]) -> None:
+    """Make dictionaries of one encoder; what it says of pictures is shared by those that learn from them.
+
+    Parameters
+    ----------
+    load : gives the subject; called only if there is something to make.
+    """
     new = tuple(one for one in dictionaries if not one.made)
     if len(new) < 2:  # here, where its progress is seen
         for one in new:
-            one.make(vlm)
+            one.make(load())
         return
     with ExitStack() as stack:
         for one in new:
             stack.enter_context(one.making())
-        for number in spread(Train(new), range(len(new)), lambda: vlm, "dictionaries"):
+        for number in spread(Train(new), range(len(new)), load, "dictionaries"):
             if word := judgement(new[number].report):
                 warnings.warn(word, stacklevel=2)
 

@@ -58,7 +58,8 @@ class Kept:
     Parameters
     ----------
     compute : from pictures to what is computed of them, ``[n, ...]``.
-    most : bytes that are kept.
+    most : bytes that are kept; the latest pictures that were asked for are, whatever their size, since the next
+        question may well be about the same ones.
     """
 
     def __init__(self, compute: Callable[[Sequence[Image.Image]], Tensor], most: int = KEPT) -> None:
@@ -77,6 +78,6 @@ class Kept:
         found = torch.stack([self._kept[key] for key in keys])
         for key in keys:
             self._kept.move_to_end(key)
-        while self._size > self._most:
+        while self._size > self._most and len(self._kept) > len(set(keys)):
             self._size -= self._kept.popitem(last=False)[1].nbytes
         return found

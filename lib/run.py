@@ -41,6 +41,7 @@ class Run:
         self._home = Home(RUNS / profile.name, command)
         self._other: dict[Checkpoint, VLM] = {}
         self._concepts: dict[int, str] = {}
+        self._first: Run | None = None  # of replicas: the run whose encoder and world they share
 
     def changed(self, changes: str | dict[str, Any]) -> Run:
         """The same with other settings, or as a variant changes them; what the change does not touch is shared."""
@@ -62,13 +63,15 @@ class Run:
         first = self.profile.sae.seed
         more = range(first + 1, first + self.profile.dictionaries)
         others = [self.changed({"sae.seed": seed}) for seed in more]
-        for one in others:  # one encoder, and one world
-            one.vlm, one.world = self.vlm, self.world
+        for one in others:
+            one._first = self
         return [self, *others]
 
     @cached_property
     def world(self) -> World:
         """The images, and the judges that belong to them."""
+        if self._first:
+            return self._first.world
         if self.profile.images.source == "scenes":
             return SceneWorld(self.profile)
         return PhotoWorld(self.profile, lambda: self.vlm, self._home.folder / "world")
@@ -80,8 +83,8 @@ class Run:
 
     @cached_property
     def vlm(self) -> VLM:
-        """The subject, which is also the explainer."""
-        return VLM.load(self.profile.subject.checkpoint)
+        """The subject, which is also the explainer; loaded when it is first needed."""
+        return self._first.vlm if self._first else VLM.load(self.profile.subject.checkpoint)
 
     # -- stages: each is given all that it depends on ----------------------------------------------
 
@@ -175,7 +178,7 @@ class Run:
 
     def train_all(self) -> None:
         """The dictionaries of all replicas, side by side."""
-        make_dictionaries([one.dictionary for one in self.replicas], self.vlm)
+        make_dictionaries([one.dictionary for one in self.replicas], lambda: self.vlm)
 
     def gather_all(self) -> None:
         """One pass over each set, which serves the dictionaries of all replicas."""
@@ -283,7 +286,7 @@ class Run:
 
     def results(self, methods: tuple[Method, ...]) -> pd.DataFrame:
         """The whole way from dictionary to scores for some methods, without controls; what is there is read."""
-        self.dictionary.make(self.vlm)
+        make_dictionaries([self.dictionary], lambda: self.vlm)
         self.gather()
         self.choose(methods)
         wanted = [self.variation(self.at_best(method)) for method in methods]

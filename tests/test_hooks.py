@@ -185,6 +185,9 @@ def test_streams_are_forgotten_in_the_order_of_their_last_use():
     for some in ([a, b], [a], [c], [a], [b, c, a]):
         assert len(streams.of(some)) == len(some)
     assert made == [(8, 8), (9, 8), (10, 8), (9, 8)]
+    for some in ([c, a, b], [b], [a, c]):  # the latest question's are there, however many; then no more than may be
+        assert len(streams.of(some)) == len(some)
+    assert made[4:] == [(10, 8)]
 
 
 def test_resuming_leaves_a_model_as_it_was(tiny_vlm, pictures):

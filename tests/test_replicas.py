@@ -97,8 +97,8 @@ def test_dictionaries_that_are_made_together_share_a_pool(run, monkeypatch):
     given = []
     monkeypatch.setattr(Dictionary, "train_or_load", lambda self, vlm, pool=None: given.append(pool))
     one = run.dictionary
-    make_all([one, replace(one, recipe=replace(one.recipe, seed=1))], run.vlm)
-    make_all([one], run.vlm)
+    make_all([one, replace(one, recipe=replace(one.recipe, seed=1))], lambda: run.vlm)
+    make_all([one], lambda: run.vlm)
     assert given[0] is given[1] is not None and given[2] is None
 
 
@@ -107,7 +107,7 @@ def test_a_dictionary_that_reconstructs_nothing_is_told_of_alone_and_among_other
     one = run.dictionary
     for some in ([one], [one, replace(one, recipe=replace(one.recipe, seed=1))]):
         with pytest.warns(UserWarning, match="hardly better than their mean") as told:
-            make_all(some, run.vlm)
+            make_all(some, lambda: run.vlm)
         assert len(told) == len(some)
 
 

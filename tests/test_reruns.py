@@ -12,6 +12,7 @@ from lib.device import machine
 from lib.findings import unsupported
 from lib.profile import load
 from lib.settings import ProfileError
+from lib.store import Damaged
 from lib.studies import reruns
 from lib.studies.claims import load as claims
 from lib.studies.reruns import OWN, about, compared, findings
@@ -59,6 +60,10 @@ def test_what_a_run_said_is_kept_with_when_where_and_how(tmp_path, monkeypatch):
     again = reruns.keep(load("smoke"), {}, tmp_path, None)
     assert sorted(kept.name for kept in again.iterdir()) == ["about.json", "claims.csv"]
     assert reruns.keep(load("smoke", settings), settings, tmp_path, None) == path  # gone on from where it was
+    (again / "claims.csv").rename(tmp_path / "lost.csv")
+    with pytest.raises(Damaged, match=r"smoke lacks claims\.csv: remove that folder"):
+        reruns.reruns()
+    (tmp_path / "lost.csv").rename(again / "claims.csv")
     found = reruns.reruns()
     assert set(found) == {path.name, "smoke"} and path.name == load("smoke", settings).label
     table = about(found).set_index("run")

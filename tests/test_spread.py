@@ -236,7 +236,7 @@ def small(tmp_path_factory):
         run = Run(load("smoke", SMALL))
         run._home = Home(tmp_path_factory.mktemp("runs"), "./run_all.sh")
         first = run.dictionary
-        make_dictionaries([first, replace(first, recipe=replace(first.recipe, seed=1))], run.vlm)
+        make_dictionaries([first, replace(first, recipe=replace(first.recipe, seed=1))], lambda: run.vlm)
         table = run.results((NOTHING, STEERING.add, TOP_K.masks))
         return files(run._home.folder), table.to_csv()
 

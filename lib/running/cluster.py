@@ -177,6 +177,13 @@ def use(address: str) -> Cluster:
 
 # -- on this machine -------------------------------------------------------------------------------
 
+# Dask looks at each worker's stack a hundred times a second, and at its lock a thousand times, for pages nobody opens.
+_UNOBSERVED = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.system-monitor.gil.enabled": False,
+    "distributed.admin.system-monitor.interval": "5s",
+}
+
 
 @contextmanager
 def offered(workers: int | None, address: str | None, scenes: bool = False) -> Iterator[None]:
@@ -265,8 +272,10 @@ def _serve(places: list[dict[str, str]], scenes: bool, answer: Connection, paren
     end_with(parent)
     asked = Event()
     signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    import dask
     from distributed import Client, Nanny, Scheduler, SpecCluster
 
+    dask.config.set(_UNOBSERVED)  # for good: nannies hand it to their workers
     here = {"host": "127.0.0.1", "dashboard": False}
     each = {**here, "nthreads": 1, "memory_limit": 0}  # models fill what there is
     each["silence_logs"] = logging.CRITICAL  # a shard's error reaches its kernel; one that is told to end is no news

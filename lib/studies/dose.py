@@ -66,7 +66,7 @@ def worlds(run: Run) -> pd.DataFrame:
     """
     tables, wanted = [], run.profile.study.latents
     grown = {dose: _world(run, dose) for dose in run.profile.study.worlds}
-    make_dictionaries([world.dictionary for world in grown.values()], run.vlm)
+    make_dictionaries([world.dictionary for world in grown.values()], lambda: run.vlm)
     for dose, world in grown.items():
         world.gather()
         # No coefficient is chosen here, so no latent is set apart for it.

@@ -14,7 +14,7 @@ import pandas as pd
 
 from lib.device import machine
 from lib.profile import Profile
-from lib.store import ROOT, note, read, write_json, write_text
+from lib.store import ROOT, Damaged, note, read, short, write_json, write_text
 from lib.studies.claims import CANNOT, UNDECIDED
 
 FOLDER = ROOT / "data" / "reruns"
@@ -47,10 +47,18 @@ def keep(profile: Profile, settings: dict[str, Any], figures: Path, minutes: flo
 
 
 def reruns() -> dict[str, dict[str, Any]]:
-    """How each run that is kept came to be, and its ``claims`` and their verdicts, by the label of the run."""
+    """How each run that is kept came to be, and its ``claims`` and their verdicts, by the label of the run.
+
+    Raises
+    ------
+    Damaged
+        If one has lost its claims.
+    """
     found = {}
     for path in sorted(FOLDER.glob(f"*/{ABOUT}")):
         page = path.with_name("claims.csv")
+        if not page.exists():
+            raise Damaged(f"{short(path.parent)} lacks claims.csv: remove that folder, or restore it from git")
         claims = pd.read_csv(page)[["claim", "verdict"]].to_dict("records")
         found[path.parent.name] = {**read(path), "claims": claims}
         note("used", path)
