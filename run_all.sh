@@ -95,8 +95,6 @@ if [ -n "$missing" ]; then
 fi
 
 export TOKENIZERS_PARALLELISM=false
-# glibc gives large blocks back at once and gets them anew, page by page: a fifth of the time of a run. Elsewhere no one reads this.
-export MALLOC_MMAP_THRESHOLD_="${MALLOC_MMAP_THRESHOLD_:-1073741824}" MALLOC_TRIM_THRESHOLD_="${MALLOC_TRIM_THRESHOLD_:-1073741824}"
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" # the library is imported as `lib`, from this folder
 if [ "${1:-}" = test ]; then
     shift

@@ -217,15 +217,13 @@ class Explanations(Stage):
             there = set() if known is None else set(known.latent)
             new = tuple(i for i in latents if i not in there)
             together.setdefault((variation.pictures or number, new), []).append(number)
-        shards = [
-            (tuple(numbers), part)
-            for (_, new), numbers in together.items()
-            for part in batches(new, self.batch, variations[numbers[0]].k)
-        ]
+        shards = []
+        for (_, new), numbers in together.items():
+            shards += [(tuple(numbers), part) for part in batches(new, self.batch, variations[numbers[0]].k)]
         if not shards:
             return
         with self.making():
-            for number in sorted({number for numbers, _ in shards for number in numbers}):
+            for number in {number for numbers, _ in shards for number in numbers}:
                 write_json(self.path(f"{variations[number].file}.json"), plain(variations[number]))
             for tables, (numbers, _) in zip(spread(Ask(self, tuple(variations)), shards, load, "explain"), shards):
                 for number, made in zip(numbers, tables):
@@ -297,7 +295,5 @@ class Ask:
     def __call__(self, shard: tuple[tuple[int, ...], Sequence[int]], load: Callable[[], VLM]) -> list[pd.DataFrame]:
         """Explanations of some latents, a table for each variation."""
         numbers, latents = shard
-        return [
-            Explainer(load(), **setting).explain(latents, self.variations[number].method)
-            for number, setting in zip(numbers, self._settings(numbers))
-        ]
+        pairs = zip(numbers, self._settings(numbers))
+        return [Explainer(load(), **how).explain(latents, self.variations[i].method) for i, how in pairs]

@@ -132,13 +132,14 @@ def test_explanations_are_made_once_in_any_order_and_only_what_is_missing(home, 
     monkeypatch.setattr(Dictionary, "report", {"norm": 10.0})
     stage, talker = Explanations(home, run.dictionary, 4, 8), Talker()
     variation = run.variation(STEERING.add.at(2.0))
-    stage.make(variation, [1, 2, 3], lambda: talker)
-    again = stage.make(variation, [5, 4, 3, 2], lambda: talker)
-    assert again.latent.tolist() == [5, 4, 3, 2] and talker.asked == 5
-    stage.make(variation, [1, 2, 3, 4, 5], lambda: pytest.fail("no model is needed"))
+    stage.make([variation], [1, 2, 3], lambda: talker)
+    stage.make([variation], [5, 4, 3, 2], lambda: talker)
+    assert stage.table(variation, [5, 4, 3, 2]).latent.tolist() == [5, 4, 3, 2] and talker.asked == 5
+    stage.make([variation], [1, 2, 3, 4, 5], lambda: pytest.fail("no model is needed"))
     assert json.loads(stage.path(f"{variation.file}.json").read_text())["method"]["coefficient"] == 2.0
     control = run.variation(STEERING.add.at(2.0), control=run.control("random", [1]))
-    assert set(stage.make(control, [1], lambda: talker).control) == {"random"} and talker.asked == 6
+    stage.make([control], [1], lambda: talker)
+    assert set(stage.table(control, [1]).control) == {"random"} and talker.asked == 6
     with pytest.raises(MissingStage, match="explanations by Top-k, masks has not been made .* --from 02"):
         stage.table(run.variation(TOP_K.masks), [1])
     with pytest.raises(MissingStage):
