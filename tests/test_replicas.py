@@ -14,7 +14,10 @@ from lib.dictionary import Dictionary, make_all
 from lib.evidence import Gathered
 from lib.evidence import make_all as gather_all
 from lib.methods import HYBRID, STEERING
+from lib.profile import load
+from lib.run import Run
 from lib.sae import TopKSAE
+from lib.vlm import VLM
 
 
 @pytest.fixture
@@ -37,9 +40,17 @@ def test_replicas_differ_in_the_seed_of_their_dictionary_alone(run):
     assert seeds == [0, 1, 2] and run.replicas[0] is run
     assert all(one.profile.as_dict() | {"sae": 0} == run.profile.as_dict() | {"sae": 0} for one in run.replicas)
     assert len({one.dictionary.folder for one in run.replicas}) == 3
-    assert all(one.vlm is run.vlm for one in run.replicas)
     released = run.changed({"sae.pretrained": "a/b:c"})
     assert released.replicas == [released]
+
+
+def test_replicas_share_one_model_and_world_and_the_model_is_loaded_when_it_is_needed(monkeypatch):
+    loaded = []
+    monkeypatch.setattr(VLM, "load", lambda checkpoint: loaded.append(checkpoint) or object())
+    run = Run(load("smoke", {"study.dictionaries": 3}))
+    replicas = run.replicas
+    assert len(replicas) == 3 and all(one.world is run.world for one in replicas) and not loaded
+    assert all(one.vlm is run.vlm for one in replicas) and loaded == [run.profile.subject.checkpoint]
 
 
 def test_one_pass_gathers_for_every_dictionary_what_its_own_would(tmp_path, run, tiny_sae, monkeypatch):
