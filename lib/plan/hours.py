@@ -112,8 +112,13 @@ def training_cost(p: Prices, images: int) -> float:
     The product that makes codes is dense. The rest of a step takes the active latents alone, and the dead ones that are
     revived: at most half the stream's width of them.
     """
+    return images * (p.see + _step_cost(p))
+
+
+def _step_cost(p: Prices) -> float:
+    """Learning from the patches of one image, once they are encoded."""
     recipe = p.profile.sae
-    return images * (p.see + p.shape.learn(recipe.k + min(recipe.latents, p.shape.vision_width // 2)))
+    return p.shape.learn(recipe.k + min(recipe.latents, p.shape.vision_width // 2))
 
 
 def dictionary_cost(p: Prices) -> float:
@@ -169,9 +174,7 @@ def costs(profile: Profile) -> Iterator[Cost]:
 
 def _others_cost(p: Prices) -> float:
     """Notebook 02: dictionaries of other seeds are trained on the same activations."""
-    recipe, images = p.profile.sae, p.profile.images
-    learnt = images.train * p.shape.learn(recipe.k + min(recipe.latents, p.shape.vision_width // 2))
-    return (p.profile.dictionaries - 1) * learnt
+    return (p.profile.dictionaries - 1) * p.profile.images.train * _step_cost(p)
 
 
 def _replicas_cost(p: Prices) -> float:
