@@ -10,11 +10,11 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 import argparse
 import errno
 import os
-import re
 import sys
 import time
 from contextlib import closing
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib import settings
@@ -27,14 +27,13 @@ if TYPE_CHECKING:  # what takes seconds to import is imported once signals are h
     from lib.profile import Profile
     from lib.running.runner import Done, Job
 
-README = ROOT / "README.md"
 COMMITTED = ("desk", "deep", "smollm2")  # profiles
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command line; a wrong one ends with a message."""
     parser = argparse.ArgumentParser(prog="run_all.sh", description="Regenerate every table and figure.")
-    parser.add_argument("word", nargs="?", choices=["verify"], metavar="verify")
+    parser.add_argument("word", nargs="?", choices=["verify", "slides"])
     parser.add_argument("--profile", default="desk", metavar="NAME")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--from", dest="first", metavar="NN", type=lambda number: number.zfill(2))
@@ -51,9 +50,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     given = [name for name, value in vars(options).items() if value and name not in ("profile", "settings")]
     if {"word", "plan", "status"} & set(given) and len(given) > 1:
-        parser.error("verify, --plan and --status run alone, with --profile and --set at the most")
-    if options.word and options.settings:
-        parser.error("verify compares with what is committed, which is made without --set")
+        parser.error("verify, slides, --plan and --status run alone, with --profile and --set at the most")
+    if options.word and (options.settings or (options.word == "slides" and options.profile != "desk")):
+        parser.error(f"{options.word} reads what is committed, which is made without --set")
     return options
 
 
@@ -84,15 +83,6 @@ def overrides(given: list[str]) -> dict[str, Any]:
     return out
 
 
-def with_files(text: str) -> str:
-    """A page with the files that it names between ``<!-- from FILE -->`` and ``<!-- end -->`` put there anew."""
-
-    def insert(match: re.Match[str]) -> str:
-        return f"<!-- from {match[1]} -->\n{(ROOT / match[1]).read_text(encoding='utf-8')}<!-- end -->"
-
-    return re.sub(r"<!-- from (\S+) -->.*?<!-- end -->", insert, text, flags=re.DOTALL)
-
-
 def summary(results: list[Done]) -> str:
     """What was made, and how long it took: a Markdown table."""
     rows = [
@@ -100,20 +90,6 @@ def summary(results: list[Done]) -> str:
         for done in results
     ]
     return "\n".join(["| notebook | | seconds | files |", "|---|---|---|---|", *rows])
-
-
-def measured(results: list[Done], profile: Profile, minutes: float) -> str:
-    """The timing page: seconds of each notebook and peak memory of the largest, on this machine."""
-    from lib.device import machine
-
-    return (
-        "# What a first run takes\n\n"
-        f"Profile `{profile.name}` on {cores()} CPU cores ({machine()}; {time.strftime('%Y-%m-%d')}), environment "
-        f"ready, nothing cached: {minutes:.1f} minutes in all. "
-        f"The largest notebook had {max(done.peak for done in results):.1f} GiB of memory at its peak; "
-        f"up to {profile.jobs} run at once. "
-        f"Written by `./run_all.sh --in-place`.\n\n{summary(results)}\n"
-    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -150,6 +126,10 @@ def answer(options: argparse.Namespace) -> int:
             "--in-place is for what is committed: notebooks of the desk profile without --set, the verdicts of its "
             "complete runs with --set, or of the deep profile's, and the answers of the smollm2 profile's"
         )
+    if options.word == "slides":
+        from lib.slides import main_slides
+
+        return main_slides()
     if options.plan:
         from lib.plan.report import main_plan
 
@@ -250,7 +230,8 @@ def run(options: argparse.Namespace, profile: Profile, parameters: dict[str, Any
     results.sort(key=lambda done: done.notebook.name)
     if options.in_place:
         whole = first_run and not (lost or options.first or options.only)
-        commit(profile, parameters["overrides"], results, (time.perf_counter() - begun) / 60 if whole else None)
+        minutes = (time.perf_counter() - begun) / 60 if whole else None
+        commit(profile, parameters["overrides"], results, folder, minutes)
     print(f"\n{summary(results)}\n\nTables and figures: figures/{profile.label}")
     print(f"Executed notebooks: {short(folder)}")
     return int(lost)
@@ -269,17 +250,21 @@ def going_on(jobs: list[Job], results: list[Done], only: str | None) -> str:
     return f"{at}; go on with " + (f"--only {only}" if only else f"--from {min(job.number for job in left)}")
 
 
-def commit(profile: Profile, changed: dict[str, Any], results: list[Done], minutes: float | None) -> None:
+def commit(profile: Profile, changed: dict[str, Any], results: list[Done], folder: Path, minutes: float | None) -> None:
     """Write anew what is committed of a run beside the notebooks; of others than desk's own, verdicts or answers.
 
     Parameters
     ----------
     changed : settings that differ from the profile's.
+    folder : where the records of notebooks are.
     minutes : what the run took from nothing; None if it went on from something, or left something out.
     """
+    from lib import pages
     from lib.plan.report import facts
     from lib.profile import load
     from lib.run import Run
+    from lib.running.collection import NOTEBOOKS, notebooks
+    from lib.running.freshness import kept as made_by
     from lib.studies import foreign, reruns
 
     if profile.label != "desk":
@@ -288,12 +273,17 @@ def commit(profile: Profile, changed: dict[str, Any], results: list[Done], minut
         kept = foreign.keep(Run(profile)) if answers else reruns.keep(profile, changed, tables, minutes)
         print(f"Kept: {short(kept)}")
         return
-    if minutes is not None:
-        write_text(ROOT / "notebooks" / "timing.md", measured(results, profile, minutes))
     away = [p for p in map(load, settings.names()) if p.images.source != "scenes"]
-    plans = "\n\n".join(facts(p).replace("\n## ", "\n#### ").replace("# Plan of", "### Plan of") for p in away)
-    write_text(ROOT / "notebooks" / "plans.md", f"{plans}\n")
-    write_text(README, with_files(README.read_text(encoding="utf-8")))
+    plans = "\n\n".join(facts(p).replace("\n## ", "\n### ").replace("# Plan of", "## Plan of") for p in away)
+    write_text(
+        NOTEBOOKS / "plans.md", f"# What the paper's models take: downloads, licences, gates, hours\n\n{plans}\n"
+    )
+    if minutes is not None:
+        rows = [(done.notebook.name, done.seconds, done.peak, done.files) for done in results]
+        write_text(NOTEBOOKS / "timing.md", pages.timing(profile.name, rows, profile.jobs, minutes))
+    records = {number: folder / f"{path.stem}.json" for number, path in notebooks().items()}
+    if all(record.exists() for record in records.values()):  # else some would be missing from the page
+        pages.write_pages({n: [Path(name) for name in made_by(record)["made"]] for n, record in records.items()})
 
 
 if __name__ == "__main__":

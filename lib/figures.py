@@ -15,12 +15,15 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from IPython import get_ipython
+from IPython.display import Markdown, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter
 
 from lib import store
+from lib.dark import on_dark_page
 from lib.methods import METHODS
 from lib.stats import Estimate
 from lib.store import write_atomically, write_text
@@ -66,11 +69,26 @@ def colour_of(key: str) -> str:
     return COLOURS[METHODS[key].family]
 
 
-def save_figure(fig: Figure, folder: Path, name: str) -> None:
-    """Write a figure as PNG and PDF, without dates in them.
+def save_figure(fig: Figure, folder: Path, name: str, caption: str) -> None:
+    """Write a figure with its caption, show both in a notebook, and close it.
 
-    Its texts are shown as they are: what a model says may hold dollars and underscores, and is no formula.
+    ``name.png`` and ``name.pdf`` are for a light page, ``name.dark.png`` for a dark one, and ``name.txt`` is the
+    caption, which pages also give to those who cannot see the picture. No file holds a date. The figure's texts are
+    shown as they are: what a model says may hold dollars and underscores, and is no formula.
+
+    Parameters
+    ----------
+    caption : what is shown, what colours and marks mean, how it was chosen, n and what the intervals are: it must
+        be understood without the text around it.
+
+    Raises
+    ------
+    ValueError
+        If there is no caption.
     """
+    caption = " ".join(caption.split())
+    if not caption:
+        raise ValueError(f"figure {name} needs a caption that stands alone")
     powers = set()  # of ten, on logarithmic axes: the only formulas, written by matplotlib itself
     for axis in (axis for axes in fig.axes for axis in (axes.xaxis, axes.yaxis)):
         for formatter, labels in (
@@ -82,8 +100,17 @@ def save_figure(fig: Figure, folder: Path, name: str) -> None:
         text.set_parse_math(text in powers)
     for kind, dates in (("png", ["Software"]), ("pdf", ["CreationDate", "Producer", "Creator"])):
         settings = {"format": kind, "metadata": dict.fromkeys(dates)}
-        path = write_atomically(folder / f"{name}.{kind}", lambda path, s=settings: fig.savefig(path, **s))
-        store.note("made", path)
+        _write(fig, folder / f"{name}.{kind}", settings)
+    if get_ipython() is not None:
+        display(fig, Markdown(f"*{caption}*"))
+    with on_dark_page(fig):
+        _write(fig, folder / f"{name}.dark.png", {"format": "png", "metadata": {"Software": None}})
+    store.note("made", write_text(folder / f"{name}.txt", f"{caption}\n"))
+    plt.close(fig)
+
+
+def _write(fig: Figure, path: Path, settings: dict[str, Any]) -> None:
+    store.note("made", write_atomically(path, lambda path: fig.savefig(path, **settings)))
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -104,18 +131,30 @@ def markdown(table: pd.DataFrame) -> str:
 def save_table(
     table: pd.DataFrame, folder: Path, name: str, note: str, shown: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """Write a table as CSV, and as Markdown with a note under it; returns the table, for display.
+    """Write a table as CSV, and as Markdown with a note under it; returns it as people read it, for display.
 
-    Floats keep four digits, so that the last bits of a sum do not show. ``shown`` is the same
-    table as people read it ("0.21 [0.19, 0.23]"), where machines want a column for each number.
+    Floats keep four digits, so that the last bits of a sum do not show.
+
+    Parameters
+    ----------
+    shown : the table as people read it: no wider than a page, and without rows that only machines want. By default
+        the table itself, with an estimate and its interval in one column ("0.21 [0.19, 0.23]").
     """
     rounded = table.copy()
     for column in rounded.select_dtypes("float"):
         rounded[column] = rounded[column].round(4)
     store.note("made", write_atomically(folder / f"{name}.csv", lambda path: rounded.to_csv(path, index=False)))
-    text = markdown(rounded if shown is None else shown)
-    store.note("made", write_text(folder / f"{name}.md", f"{text}\n\n{note}\n"))
-    return rounded
+    shown = with_intervals(rounded) if shown is None else shown
+    store.note("made", write_text(folder / f"{name}.md", f"{markdown(shown)}\n\n{note}\n"))
+    return shown
+
+
+def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
+    """A table with columns ``estimate``, ``low`` and ``high``, these three as one text; another as it is."""
+    if not {"estimate", "low", "high"} <= set(table):
+        return table
+    texts = [str(Estimate(*ends, 0)) for ends in table[["estimate", "low", "high"]].itertuples(index=False)]
+    return table.assign(estimate=texts).drop(columns=["low", "high"])
 
 
 def curve(axis: Axes, x: Sequence[float], estimates: Sequence[Estimate], colour: str, **line: Any) -> None:

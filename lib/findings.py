@@ -61,7 +61,11 @@ def unsupported(sentence: str) -> bool:
 
 
 def save_findings(lines: Iterable[str], folder: Path, notebook: str) -> Markdown:
-    """Write a notebook's findings to ``findings_<notebook>.md``, and show them as a list.
+    """Write a notebook's findings to ``findings_<notebook>.md``, and show them.
+
+    Parameters
+    ----------
+    lines : the first answers the notebook's question, in a sentence or two; the others say what it rests on.
 
     Raises
     ------
@@ -71,6 +75,6 @@ def save_findings(lines: Iterable[str], folder: Path, notebook: str) -> Markdown
     lines = list(lines)
     if wrong := [line for line in lines if unsupported(line)]:
         raise ValueError(f"its interval does not support this sentence: {wrong[0]}")
-    text = "\n".join(f"* {line}" for line in lines)
-    write_text(folder / f"findings_{notebook}.md", text + "\n")
-    return Markdown(text)
+    write_text(folder / f"findings_{notebook}.md", "".join(f"* {line}\n" for line in lines))
+    answer, *more = lines or ["This run has nothing to compare."]  # as one with a single language model, in notebook 12
+    return Markdown("\n".join([f"**In short.** {answer}\n", *(f"* {line}" for line in more)]))

@@ -9,6 +9,7 @@ import shlex
 from typing import Any
 
 import matplotlib
+import pandas
 from IPython import get_ipython
 
 from lib import settings
@@ -38,6 +39,7 @@ def open_run(profile: str, overrides: dict[str, Any] | str | None = None) -> Run
     if shell is not None:
         for cell in shell.user_ns.get("In", ()):
             refuse_unknown(cell)
+        pandas.set_option("display.max_colwidth", None)  # what a model says is shown to its end
         # Whatever MPLBACKEND or matplotlibrc say: here pictures belong under their cells.
         matplotlib.use("module://matplotlib_inline.backend_inline")
     os.environ |= QUIET

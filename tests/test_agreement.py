@@ -10,7 +10,16 @@ from tiny_tables import scores
 
 from lib.methods import STEERING, TOP_K
 from lib.metrics import METRICS
-from lib.studies.agreement import above_thresholds, agreement, correlations, findings, qualities
+from lib.studies.agreement import (
+    above_thresholds,
+    agreement,
+    correlations,
+    correlations_shown,
+    curves_shown,
+    findings,
+    qualities,
+    within_concepts,
+)
 
 
 class Letters:
@@ -54,6 +63,37 @@ def test_correlations_are_over_latents_with_a_composite_beside_the_metrics():
     rising = table.assign(iou=table.similarity, composite=table.similarity, correctness=-table.similarity)
     found = correlations({"M": rising})
     assert found.set_index("metric").estimate[["iou", "composite", "correctness"]].round(6).tolist() == [1, 1, -1]
-    lines = findings(found)
-    assert lines[0].startswith("M: Top-k's correctness falls with its similarity")
-    assert lines[1].startswith("M: Top-k's quality (composite) rises with its similarity")
+    (line,) = findings(found)
+    assert line.startswith("M: ")
+    assert "a sign of a good Top-k explanation" in line and "a sign against a right one" in line
+    lines = findings(correlations({"first": rising, "M": rising}))
+    assert lines[1].startswith("M: Top-k's correctness falls with its similarity")
+    assert lines[2].startswith("M: Top-k's quality (composite) rises with its similarity")
+    flat = findings(correlations({"M": rising, "N": rising.assign(composite=1.0, correctness=1.0)}))
+    assert "Of the other models 0 of 1 show the former and 0 of 1 show the latter." in flat[0]
+
+
+def test_within_concepts_easy_ones_do_not_make_agreement_a_sign():
+    """Where similarity and quality are both the concept's, nothing is left of their correlation; a real one stays."""
+    table = scores(1, 40, (TOP_K.masks,)).assign(concept=[f"c{i // 8}" for i in range(40)])
+    rng = np.random.default_rng(0)
+    easy = np.repeat(np.arange(5.0), 8)
+    common = table.assign(similarity=easy + 0.01 * rng.random(40), composite=easy + 0.01 * rng.random(40))
+    real = table.assign(similarity=easy + np.tile(np.arange(8.0), 5), composite=easy + np.tile(np.arange(8.0), 5))
+    lone = pd.DataFrame([{**common.iloc[0].to_dict(), "concept": "alone", "latent": 99, "similarity": 9.0}])
+    found = within_concepts({"common": pd.concat([common, lone]), "real": real}).set_index("model")
+    assert found.loc["common", "low"] < 0 < found.loc["common", "high"] and found.loc["common", "n"] == 40
+    assert found.loc["real", "estimate"] == pytest.approx(1)
+    known = correlations({"real": real.assign(synthetic_norm=1.0)})
+    assert any("among latents of one concept" in line for line in findings(known, within_concepts({"real": real})))
+    assert within_concepts({"all alone": common.assign(concept=common.latent.astype(str))}).empty
+
+
+def test_shown_forms_have_a_column_for_each_metric_or_model():
+    table = scores(0, 12, (TOP_K.masks,)).assign(similarity=np.linspace(0, 1, 12), synthetic_norm=1.0, composite=0.0)
+    curves = above_thresholds(table, [0, 0.1, 0.2, 0.3]).assign(model="M")
+    page = curves_shown(curves)
+    assert page.threshold.tolist() == [0, 0.3] and page.n.tolist() == [12, 8]
+    assert list(page) == ["model", "threshold", "n", "AUROC", "IoU", "Correctness"]
+    page = correlations_shown(correlations({"M": table, "N": table}))
+    assert list(page)[1:] == ["M, n = 12", "N, n = 12"] and page.iloc[0, 0] == "Synthetic activation, normalised"

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import torch
@@ -13,18 +14,29 @@ from lib.scenes.catalogue import ATOM_INDEX, ATOMS
 from lib.scenes.images import SceneImages
 from lib.scenes.judges import SceneReader
 from lib.scenes.truth import Truth
-from lib.studies import bias
+from lib.studies import bias_report
 from lib.studies.bias import (
     base_rates,
     bias_selection,
     bias_table,
     bias_truth,
     bias_truth_effects,
-    findings,
-    gallery_cases,
     largest_differences,
     misprints,
+)
+from lib.studies.bias_report import (
+    answer,
+    by_evidence,
+    count_of,
+    findings,
+    gallery_caption,
+    gallery_cases,
+    gallery_of,
+    outcomes_caption,
+    outcomes_figure,
     selection_findings,
+    selection_shown,
+    table2_shown,
     wide,
 )
 from lib.studies.context import background_latents, judge, judged, layout_of, top_objects
@@ -151,9 +163,24 @@ def test_shares_of_outcomes_add_up_and_random_directions_stand_beside_them():
     masks = table[(table.method == "Top-k") & (table.evidence == "masks")].set_index("what").estimate
     assert masks[["no object", "context", "error"]].tolist() == [0.25, 0.5, 0.25]
     shown = wide(table)
-    assert shown.method.tolist() == [*(m.family for m in PUBLISHED), bias.RANDOM] and shown.n.eq(40).all()
-    assert list(shown) == ["method", "evidence", "no object", "context", "error", "context by coincidence", "n"]
+    names = ["Steering", "Top-k, masks", "Top-k, heatmaps"]
+    names += ["Steering-informed Top-k, masks", "Steering-informed Top-k, heatmaps", "random directions"]
+    assert shown.explanation.tolist() == names and table.n.eq(40).all()
+    assert list(shown) == ["explanation", "context", "error", "coincidence", "no object"]
     assert shown.error.iloc[-1].startswith("0.600") and shown.context.iloc[1].startswith("0.500")
+    assert shown.coincidence.eq("0.100").all()
+
+
+def test_the_figure_of_outcomes_has_a_row_for_each_method_and_a_mark_for_coincidence():
+    fig = outcomes_figure(bias_truth(outcomes({TOP_K.masks: (0.5, 0.25)})))
+    context, error = fig.axes
+    labels = [label.get_text() for label in context.get_yticklabels()]
+    assert labels[1] == "Top-k, masks" and labels[-1] == "random directions" and len(labels) == 6
+    chance = next(line for line in context.lines if line.get_marker() == "|")
+    assert chance.get_xdata() == pytest.approx([0.1] * 6) and list(chance.get_ydata()) == list(range(6))[::-1]
+    assert not [line for line in error.lines if line.get_marker() == "|"]
+    plt.close(fig)
+    assert "(n = 40, over all dictionaries)" in outcomes_caption(bias_truth(outcomes({})))
 
 
 @pytest.mark.parametrize(("top_k", "steering", "sign"), [(0.6, 0.0, 1), (0.0, 0.6, -1), (0.4, 0.3, 0)])
@@ -170,8 +197,9 @@ def test_effects_compare_over_the_same_latents_and_words_follow_them(top_k, stee
     assert {"estimate", "low", "high", "n", "p"} <= set(effects)
     base = pd.DataFrame({"what": [f"random directions: {x}" for x in ("object", "place")]})
     lines = findings(effects, base.assign(estimate=0.6, low=0.5, high=0.7, n=40))
-    word = {1: "higher", -1: "lower", 0: "not told apart"}[sign]
-    assert word in lines[0]
+    assert {1: "higher", -1: "lower", 0: "not told apart"}[sign] in lines[0]
+    told = {1: "seen", -1: "the opposite is seen", 0: "not shown"}[sign]
+    assert f"beyond Steering, which sees no images, {told} (" in answer(effects, pd.DataFrame())
     assert not any(map(unsupported, lines)) and "0.600" in lines[-1]
 
 
@@ -226,11 +254,18 @@ def test_the_selection_says_what_it_holds():
     assert row.drop(["model", "evidence"]).to_dict() == {
         "selected": 3, "of": 9, "Steering's IoU larger": 2, "same text": 2, "true backgrounds": 2, "both": 1,
     }  # fmt: skip
-    lines = selection_findings(table)
-    assert len(lines) == 2 and "2 have a strictly larger IoU under Steering, 2 the same text by both" in lines[0]
-    assert lines[0].endswith("2 are true backgrounds.")
-    unknown = selection_findings(bias_selection({"b": scored(said, iou)}, {"b": None}))
-    assert not any("true backgrounds" in line for line in unknown)
+    what = {"what": "animal: Top-k - Steering", "model": ["a", "b"], "evidence": "masks"}
+    effects = pd.DataFrame({**what, "estimate": 0.25, "low": -0.1, "high": 0.5, "n": 3})
+    shares, holds = selection_findings(table, effects)
+    assert "Top-k minus Steering: masks 0.250 [-0.100, 0.500], n = 3." in shares
+    assert (
+        "masks: of 3 latents 2 have a strictly larger IoU under Steering, 2 the same text by both, 2 are true" in holds
+    )
+    unknown = selection_findings(bias_selection({"b": scored(said, iou)}, {"b": None}), effects)
+    assert len(unknown) == 2 and not any("true backgrounds" in line for line in unknown)
+    shown = selection_shown(table)
+    assert shown.selected.eq("3 of 9").all() and shown["true backgrounds"].tolist()[2:] == ["-", "-"]
+    assert shown.both.iloc[0] == "1"
 
 
 @pytest.fixture
@@ -252,8 +287,17 @@ def test_figure_4_shows_context_first_and_labels_errors(case):
     run, table = case
     cases = gallery_cases(run, table)
     assert list(cases) == [2, 0]  # 1 is not right at all, 3 names no object, and Steering names one on 4
-    assert cases[2].startswith("context") and "1 of 1" in cases[2] and cases[0].startswith("error, not context")
+    assert (
+        cases[2].startswith("context")
+        and "in 1 of these 1 images" in cases[2]
+        and cases[0].startswith("error, not context")
+    )
     assert list(gallery_cases(run, table, 1)) == [2]
+    assert [count_of(cases, kind) for kind in (bias_report.CONTEXT, bias_report.ERROR)] == [1, 1]
+    assert "1 are contextual bias and 1 plain errors" in gallery_caption(run, cases)
+    wrong = gallery_cases(run, table.assign(correctness=0.0))
+    assert all("no case" in label for label in wrong.values())  # a row on which all are wrong shows nothing
+    assert "No case of contextual bias was found" in gallery_caption(run, wrong)
     calm = gallery_cases(run, table.assign(explanation="water"))
     assert list(calm) == [0, 1, 2, 3] and all("no case" in label for label in calm.values())
 
@@ -262,3 +306,45 @@ def test_figure_4_of_photographs_comes_from_the_selection(case):
     run, table = case
     run.truth = None
     assert gallery_cases(run, table) == {0: "Top-k names an object"}
+    assert "paper's selection" in gallery_caption(run, gallery_cases(run, table))
+
+
+def test_figure_4_is_of_the_dictionary_with_most_cases_of_context(case):
+    run, table = case
+    other = replica(1, run.truth, run.shown.images, run.shown.top.image.tolist())
+    no_context = table.assign(explanation=table.explanation.where(table.latent == 0, "water"))
+    both = pd.concat([no_context.assign(dictionary=0), table.assign(dictionary=1)], ignore_index=True)
+    chosen, own, cases = gallery_of([run, other], both)
+    assert chosen is other and own.dictionary.eq(1).all() and list(cases) == [2, 0]
+    assert "(of 2 dictionaries the one with most cases of context)" in gallery_caption(chosen, cases, 2)
+
+
+@pytest.mark.parametrize(("high", "verdict"), [(0.2, "is shown"), (-0.01, "is not established")])
+def test_the_answer_needs_all_three_signs(high, verdict):
+    said = outcomes({TOP_K.masks: (0.6, 0), TOP_K.heatmaps: (0.6, 0)})
+    effects = bias_truth_effects(said, "Gemma 3")
+    slope = {"dictionary": "fixed", "method": "Top-k, both", "estimate": high, "low": high - 0.1, "high": high + 0.1}
+    line = answer(effects, pd.DataFrame([{**slope, "n": 40}]))
+    assert f"in front of a background {verdict} here" in line and not unsupported(line)
+    assert line.count("[") == 3 and line.count(", seen (") == (3 if high > 0.1 else 2)
+    split = by_evidence(effects, pd.DataFrame([{**slope, "method": TOP_K.masks.key, "n": 40}]))
+    assert split.count("[") == 3 and not unsupported(split)
+    assert answer(effects, pd.DataFrame()).count("[") == 2  # one dose alone has no slope
+    nothing = bias_truth_effects(outcomes({}), "Gemma 3")
+    assert "is not shown here" in answer(nothing, pd.DataFrame())
+
+
+def test_table_2_fits_a_page():
+    table = pd.DataFrame([{
+        "model": "M", "evidence": "masks", "method": "Top-k", "background": "b", "animal": "a", "other": "o",
+        "animal, paper": "0.1", "animal, paper's count": "0.2", "n": 9,
+    }])  # fmt: skip
+    row = {
+        "model": "M",
+        "explanation": "Top-k, masks",
+        "animal": "a",
+        "background": "b",
+        "animal, paper": "0.1",
+        "n": 9,
+    }
+    assert table2_shown(table).to_dict("records") == [row]

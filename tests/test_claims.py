@@ -5,9 +5,10 @@ import json
 import pandas as pd
 import pytest
 
+from lib.findings import unsupported
 from lib.stats import standard_error
 from lib.store import Damaged, MissingStage
-from lib.studies import claims, old_rule
+from lib.studies import claims, claims_page, old_rule
 from lib.studies.claims import CANNOT, CONTRADICTED, HOLDS, NOTHING, UNDECIDED, ClaimError, judge
 from lib.studies.old_rule import findings, outcome
 
@@ -201,14 +202,54 @@ def test_the_old_rule_counts_rows(folder, lows, expected):
     assert old_rule.held(findings({"table": "t", "is": "above"}, folder)) == expected
 
 
-def test_the_page_shows_the_effect_of_every_claim_and_findings_quote_it(folder):
+def test_the_page_shows_the_effect_of_every_claim(folder):
     decided, other = claim(effect=EFFECT), claim(id="d", cannot="no data")
     verdicts = judge([decided, other], folder)
     page = claims.summary(verdicts)
     assert page.effect.tolist() == ["0.200 [0.100, 0.300]", "-"] and page.n.tolist() == [50, "-"]
     assert page.note.tolist() == ["", "no data"] and page["of"][0] == "t: iou"
-    assert claims.findings(verdicts) == ["**Holds**: “c” (0.200 [0.100, 0.300], n = 50)"]
+    short, full = claims_page.in_short(page), claims_page.in_full(page)
+    assert list(short) == ["claim", "section", "verdict", "effect [95 % interval]", "n"] and len(short) == 2
+    assert full.margin.tolist() == ["0.05", "-"] and full["p (Holm)"].tolist() == page["p, corrected"].tolist()
+    below = claims_page.evidence(page).splitlines()
+    assert below == ["* **c** (1) Published: p. Decided by `t: iou`.", "* **c** (1) Published: p. no data"]
     none = claims.scaled(verdicts[1:])
     assert none.empty and list(none) == ["claim", "verdict", "estimate", "low", "high"]
     (row,) = claims.scaled(verdicts).itertuples()
     assert (row.estimate, row.low, row.high) == pytest.approx((4, 2, 6))
+
+
+def test_findings_answer_first_and_quote_the_effects_of_what_the_paper_concludes(folder):
+    main = claim(id="hybrid_best", claim="Best.", effect=EFFECT)
+    weak = claim(id="w", claim="Weak.", effect={**EFFECT, "is": "below"})
+    exact = pd.DataFrame([{**ROW, "low": 0.2, "high": 0.2}])
+    exact.to_csv(folder / "exact.csv", index=False)
+    counted = claim(id="steering_cheaper", claim="Cheap.", effect={**EFFECT, "table": "exact"})
+    verdicts = judge([weak, main, counted, claim(id="d", claim="D", cannot="no data")], folder)
+    lines = claims_page.findings(verdicts)
+    assert lines == [
+        "Of 4 claims 2 hold here, 1 is contradicted here, 1 cannot be tested at this scale. "
+        "Of the paper's 2 main conclusions 2 hold here.",
+        "Main conclusion, **holds**: “Best” (0.200 [0.100, 0.300], n = 50).",
+        "Main conclusion, **holds**: “Cheap” (0.200, without an interval).",
+        "Of the others **contradicted here**: “Weak” (0.200 [0.100, 0.300], n = 50).",
+    ]
+    assert not any(map(unsupported, lines))
+    shown = claims.scaled(verdicts)
+    assert claims_page.left_out(verdicts, shown) == (
+        "Left out of 4 claims: 1 cannot be tested, 1 are counted and have no interval."
+    )
+
+
+def test_main_conclusions_are_claims_of_the_page():
+    assert set(claims_page.MAIN) <= {claim["id"] for claim in claims.load()}
+
+
+def test_two_rules_stand_side_by_side_where_they_differ():
+    counts = "1 for it, 0 against, 1 undecided", "0 for it, 2 against, 0 undecided"
+    rules = [f"holds in part ({counts[0]})", f"does not hold ({counts[1]})", "-"]
+    page = pd.DataFrame({"claim": list("abc"), "verdict": [HOLDS, CONTRADICTED, HOLDS], "by the old rule": rules})
+    table = claims_page.counted(page)
+    assert table.to_dict("records") == [
+        {"claim": "a", "by one effect": HOLDS, "by counting rows": "holds in part", "rows": "1 for, 0 against, 1 open"}
+    ]

@@ -3,11 +3,13 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import tiny_hub
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from lib.findings import unsupported
 from lib.flops import (
     METHODS,
     Job,
@@ -23,8 +25,17 @@ from lib.flops import (
 from lib.hub import Asset
 from lib.images import BLANK
 from lib.paper import yaml_of
+from lib.plan import scaling
 from lib.plan.hours import shape_for
-from lib.studies.cost import choosing, cost_effects, findings
+from lib.profile import load
+from lib.studies.cost import (
+    choosing,
+    cost_effects,
+    findings,
+    readable_effects,
+    readable_growth,
+    readable_items,
+)
 from lib.vlm import VLM, Checkpoint
 
 JOB = Job(features=10, images=100, k=5, prompt=20, answer=8, layer=2, latents=64)
@@ -167,5 +178,45 @@ def test_findings_of_cost_name_every_model_and_both_counts():
     shape = published()["Gemma 3 27B"]
     job = replace(JOB, validation=4, steering=6, hybrid=3)
     lines = findings(cost_effects({"a": (shape, job), "b": (shape, JOB)}))
-    assert [line.split(",")[0] for line in lines] == ["a", "b"]
-    assert "search included" in lines[0] and "search included" not in lines[1]
+    assert [line.split(",")[0] for line in lines[2:]] == ["a", "b"]
+    assert "search included" in lines[2] and "search included" not in lines[3]
+    assert not any(map(unsupported, lines))
+
+
+def test_the_first_finding_says_what_steering_saves():
+    shape, small = published()["Gemma 3 27B"], published()["Gemma 3 4B"]
+    effects = cost_effects({"a": (shape, JOB), "b": (small, JOB)})
+    growth = scaling.hours(load("paper-gemma3"))
+    answer, whole, *_ = findings(effects, growth)
+    ratios = sorted(effects[(effects.what == "Top-k / Steering") & (effects["count"] == "itemised")].estimate)
+    told = [f"{v:,.0f}" if v >= 100 else f"{v:.3g}" for v in ratios]
+    assert f"{told[0]} to {told[1]} times the FLOPs of Steering, from" in answer and "takes 1 times those" in answer
+    one = growth[(growth.gpus == 1) & (growth.latents == 8192)].set_index("method").gpu_hours
+    assert f"{one['Top-k'] / one['Steering']:.3g}" in whole
+
+
+def test_readers_see_the_bill_and_the_ratios_with_few_digits():
+    shape = published()["Gemma 3 4B"]
+    job = replace(JOB, validation=4, steering=6, hybrid=3)
+    bill = pd.DataFrame([{"model": "m", "method": method, **items(shape, job, method)} for method in METHODS])
+    bill["total"] = bill.drop(columns=["model", "method"]).sum(axis=1)
+    shown = readable_items(bill.assign(coefficient=[choosing(shape, job, m) for m in METHODS]))
+    assert shown.method.tolist() == ["Steering", "Top-k", "hybrid"] and shown["search"][0] == "0"
+    parts = shown[["search", "encode", "read", "speak"]].astype(float)
+    assert parts.sum(axis=1).tolist() == pytest.approx(shown.total.astype(float), rel=0.05)
+    effects = cost_effects({"m": (shape, job), "n": (shape, JOB)})
+    ratios = readable_effects(effects).set_index("ratio of FLOPs")
+    assert ratios.loc["hybrid / Top-k"].tolist() == ["1", "1"] and ratios["n"]["... with the search"].tolist() == [
+        "-",
+        "-",
+    ]
+    assert float(ratios.loc["Top-k / Steering", "m"]) == pytest.approx(effects.estimate[0], rel=0.01)
+
+
+def test_readers_see_both_methods_of_a_size_side_by_side():
+    growth = scaling.hours(load("paper-gemma3"))
+    shown = readable_growth(growth)
+    assert len(shown) == len(growth) / 2 and set(shown.latents) == {"8,192", "65,536", "1,048,576"}
+    first = growth[(growth.latents == 8192) & (growth.gpus == 1)].set_index("method")
+    assert shown["Top-k, hours"][0] == f"{first.hours['Top-k']:,.1f}" and shown["times as fast"][0] == "1.0"
+    assert shown["Steering, USD"][0].startswith(f"{first.usd_low['Steering']:,.0f} to ")

@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 from stand_in import stand_in
 
+from lib.effects import as_estimates
 from lib.evidence import Active
-from lib.findings import unsupported
+from lib.findings import side, unsupported
 from lib.methods import STEERING, TOP_K
 from lib.studies import dose
 from lib.studies.dose import (
@@ -15,11 +16,14 @@ from lib.studies.dose import (
     DOSED,
     TOGETHER,
     apart,
+    dose_caption,
     dose_effects,
     dose_figure,
     dose_response,
     dose_table,
+    effects_shown,
     findings,
+    shown,
     shown_at,
     together,
     worlds,
@@ -97,8 +101,14 @@ def test_the_slope_compares_the_ends_and_its_words_follow(low, high, word):
         assert by.loc[(dictionary, TOP_K.masks.key), "estimate"] == pytest.approx(high - low)
         assert by.loc[(dictionary, TOGETHER), "n"] == n
     lines = findings(effects)
-    of_top_k = [line for line in lines if "Top-k's share" in line]
-    assert len(of_top_k) == 2 and all(word in line for line in of_top_k) and not any(map(unsupported, lines))
+    assert len(lines) == 2 and all("Top-k's share of context errors, beyond Steering's" in line for line in lines)
+    words = {1: "rises", -1: "falls", 0: "no trend"}
+    told = [words[side(e)] for e in as_estimates(effects[effects.method == BEYOND])]
+    assert all(word in line for word, line in zip(told, lines)) and not any(map(unsupported, lines))
+    assert {words[side(e)] for e in as_estimates(effects[effects.method == TOGETHER])} == {word}
+    page = effects_shown(effects)
+    assert list(page) == ["dictionary", "explanation", "slope", "p", "n"] and len(page) == len(effects)
+    assert {m.label for m in DOSED} < set(page.explanation)
 
 
 def test_a_single_dose_has_no_slope():
@@ -129,14 +139,26 @@ def test_latents_of_two_worlds_are_compared_by_resampling_each():
 def test_the_figure_explains_all_its_marks():
     fixed = said({(TOP_K.masks, 1.0): 0.5})
     table = dose_table({"fixed": fixed, "refitted": fixed[fixed.dose != 0.5]})
+    page = shown(table)
+    assert len(page) == len(DOSED) * (3 + 2) and list(page) == ["dictionary", "method", "dose", "context", "error", "n"]
+    assert page.context[(page.method == TOP_K.masks.label) & (page.dose == 1)].str.startswith("0.500").all()
+    caption = dose_caption(table, 0.8)
+    assert "n = 40 latents" in caption and "Diamonds" in caption and "(0.8)" in caption
+    assert "Diamonds" not in dose_caption(table[table.dictionary == "fixed"], 0.8)
     assert set(table.metric) == {"context", "error", "object"} and set(table.method) >= {TOGETHER}
     fig = dose_figure(table, 0.8)
-    (legend,) = [axis.get_legend() for axis in fig.axes if axis.get_legend()]
+    (legend,) = fig.legends
     words = " ".join(text.get_text() for text in legend.get_texts())
-    for mark in (*(m.label for m in DOSED), "trained in each world", "world of the other notebooks", "95 % intervals"):
+    for mark in (
+        *(m.label for m in DOSED),
+        "trained in each world",
+        "world of the other notebooks",
+        "95 % band",
+        "95 % bar",
+    ):
         assert " ".join(mark.split()) in " ".join(words.split())
     assert [line.get_marker() for line in legend.get_lines()].count("D") == 1
     plt.close(fig)
     alone = dose_figure(dose_table({"fixed": fixed}), 0.8)
-    assert "D" not in [line.get_marker() for axis in alone.axes[1:] for line in axis.get_legend().get_lines()]
+    assert "D" not in [line.get_marker() for line in alone.legends[0].get_lines()]
     plt.close(alone)

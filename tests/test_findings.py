@@ -49,7 +49,7 @@ def test_sentences_that_their_intervals_do_not_support_are_found(sentence, wrong
             save_findings([sentence], tmp_path, "01")
         assert not list(tmp_path.iterdir())
     else:
-        assert sentence in save_findings([sentence], tmp_path, "01").data
+        assert f"**In short.** {sentence}" in save_findings([sentence], tmp_path, "01").data
         assert (tmp_path / "findings_01.md").read_text() == f"* {sentence}\n"
 
 

@@ -8,6 +8,8 @@ import torch
 from stand_in import stand_in
 from tiny_tables import scores
 
+from lib.effects import estimates
+from lib.findings import unsupported
 from lib.hub import Asset
 from lib.methods import NOTHING, STEERING, TOP_K
 from lib.metrics import METRICS
@@ -16,14 +18,19 @@ from lib.run import Run
 from lib.studies import sensitivity
 from lib.studies.language_model import (
     OtherEncoder,
+    beyond_naming,
     blank_effects,
+    blank_effects_shown,
+    blank_shown,
     by_language_model,
     explainers,
     findings,
     language_model,
     no_intervention,
     size_of,
+    sizes_shown,
     step_effects,
+    steps_shown,
 )
 
 
@@ -121,13 +128,51 @@ def test_seeds_of_a_size_are_paired_and_widen_the_interval():
 
 def test_findings_name_both_sizes_and_follow_the_interval():
     lines = findings(step_effects(sized(["small", "large"])))
-    start = "Steering, composite: the large model is higher than the small one (difference"
-    assert [line.startswith(start) for line in sorted(lines)] == [True, False]
+    assert lines[0].startswith("From the small to the large language model, Steering's explanations gain (composite")
+    start = "Steering, correctness: the large model is higher than the small one (difference"
+    assert [line.startswith(start) for line in lines[1:]] == [True] and not any(map(unsupported, lines))
+    steps = step_effects(sized(["small", "medium", "large"]))
+    lines = findings(steps)
+    assert "Steering, composite: the large model is higher than the medium one (difference" in " ".join(lines[1:])
+    one = findings(steps[steps["first"] == "large"])  # of one size alone: against the next
+    assert one[0].startswith("From the medium to the large language model") and len(one) == 3
+
+
+def test_a_single_size_has_no_findings():
+    table = sized(["only"])
+    assert findings(step_effects(table)) == []
+
+
+def test_what_top_k_gains_is_taken_from_what_steering_gains():
+    steered = sized(["small", "small #2", "large"])
+    shown = steered[steered.method == STEERING.add.key].assign(method=TOP_K.masks.key)
+    table = pd.concat([steered, shown], ignore_index=True)
+    found = beyond_naming(table).set_index("metric")
+    assert found.estimate.abs().max() < 1e-9 and found.n.eq(2 * 8).all()
+    table.loc[(table.method == STEERING.add.key) & (table["size"] == "large"), "iou"] += 0.5
+    found = beyond_naming(table)
+    assert found.set_index("metric").estimate["iou"] == pytest.approx(0.5)
+    lines = findings(step_effects(table), found)
+    assert lines[-1].startswith("Gain in the composite (the large model minus the small one): Steering's")
+    assert not any(map(unsupported, lines))
+
+
+def test_shown_forms_have_a_row_for_each_size_or_step():
+    table = sized(["small", "medium", "large"])
+    page = steps_shown(step_effects(table))
+    assert page.difference.tolist() == ["medium - small", "large - medium", "large - small"]
+    assert list(page) == ["method", "difference", "Composite", "AUROC", "Correctness"]
+    means = estimates(table[table.method != NOTHING.key], ["method", "size"]).assign(parameters=41424)
+    page = sizes_shown(means)
+    assert page["size"].tolist() == ["small", "medium", "large"] and page.parameters.eq("41.4 k").all()
 
 
 def test_models_that_call_an_empty_picture_empty_are_counted_by_size(run):
     said = pd.DataFrame(
         {"explainer": ["small #1", "small #2", "large"], "picture": "white", "says": ["plain white", "a dog", "a dog"]}
     )
+    pages = blank_shown(said), blank_effects_shown(blank_effects(run, said))
+    assert pages[0].answers.tolist() == ["plain white (1); a dog (1)", "a dog"] and pages[0].models.tolist() == [2, 1]
+    assert pages[1].white.tolist() == ["1 of 2", "0 of 1", "1 of 2"]
     table = blank_effects(run, said).set_index("size").estimate
     assert table.to_dict() == {"small": 0.5, "large": 0, "all but the largest": 0.5}

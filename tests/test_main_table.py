@@ -14,9 +14,20 @@ from lib.kept import Evidence
 from lib.methods import COMPARED, HYBRID, NOTHING, STEERING, TOP_K, trio
 from lib.metrics import metrics_of
 from lib.scenes.images import SceneImages
+from lib.stats import Estimate, bootstrap
+from lib.studies import controls
 from lib.studies import gallery as galleries
-from lib.studies.controls import control_effects, control_table, hybrid_controls, table6
-from lib.studies.main_table import findings, main_table, published, rows_of, table_note
+from lib.studies.controls import (
+    beside,
+    control_effects,
+    control_table,
+    hybrid_controls,
+    means_of,
+    own_direction,
+    table6,
+)
+from lib.studies.main_table import answer, findings, main_table, panels, published, rows_of, table_note, worded
+from lib.studies.two_by_two import CELLS, control_figure, square, square_figure, two_by_two
 
 
 def run_of(**more):
@@ -42,9 +53,27 @@ def test_rows_are_in_the_papers_order_and_published_numbers_stand_beside_their_o
     wanted = paper[(paper.method == "Top-k") & (paper.evidence == "heatmaps")].iloc[0]
     assert row.iou_paper == wanted.iou and row.iou_low < row.iou < row.iou_high and row.n == 60
     assert table[table.intervention == "replace"].iou_paper.isna().all()  # never published
-    assert (shown[shown.intervention == "replace"]["IoU, paper"] == "-").all()
     assert not [column for column in table if column.startswith("correctness_paper")]
-    assert main_table(scored, paper[:0])[1]["IoU, paper"].eq("-").all()
+    blocks = [part.set_index("method") for _, part in shown.groupby((shown.n != "").cumsum())]
+    assert [block.index[0] for block in blocks] == [worded(method) for method in COMPARED]
+    for method, block, numbers in zip(COMPARED, blocks, table.itertuples()):
+        assert block.IoU.iloc[0] == f"{numbers.iou:.3f}"
+        assert block.IoU["95 % interval"] == f"[{numbers.iou_low:.2f}, {numbers.iou_high:.2f}]"
+        assert ("published" in block.index) == (method.steer != "replace")
+        if "published" in block.index:
+            assert block.IoU["published"] == f"{numbers.iou_paper:.3f}" and block.Correctness["published"] == "-"
+    assert "published" not in set(main_table(scored, paper[:0])[1].method)
+
+
+def test_a_panel_shows_every_row_of_its_subject():
+    rows = rows_of(scores(0, methods=COMPARED))
+    fig = panels({"One": rows})
+    assert len(fig.axes) == len(rows[0].estimates)
+    labels = [text.get_text() for text in fig.axes[0].get_yticklabels()]
+    assert labels == [f"{worded(row.method)} (n = 60)" for row in rows]
+    several = panels({"One": rows, "Another": rows})
+    assert len(several.axes) == 2 * len(rows[0].estimates)
+    assert several.axes[0].get_ylabel() == "One\n(n = 60)"
 
 
 def test_the_note_says_which_coefficients_its_own_table_was_made_with():
@@ -61,12 +90,29 @@ def test_the_note_says_which_coefficients_its_own_table_was_made_with():
 def test_sentences_follow_the_numbers():
     scored = scores(1, hybrid=2.0, Steering=-1.0)
     lines = findings(scored, None)
-    assert lines[0].startswith("Composite (standard deviations), both evidences: Steering is lower than Top-k (")
+    assert lines[0].startswith("Both together explain best: the hybrid is ahead of Top-k by ")
+    assert lines[1].startswith("Composite (standard deviations), both evidences: Steering is lower than Top-k (")
     assert lines[2].startswith("Correctness, both evidences: Steering is lower than Top-k (difference -0.99")
     assert lines[3].startswith("Correctness, both evidences: hybrid is higher than Top-k (difference 2.0")
     assert not [line for line in lines if unsupported(line) or "ceiling" in line]
     unknown = findings(scored.drop(columns=["correctness", "patch_f1"]), None)
     assert unknown == [line for line in lines if "Correctness" not in line]
+
+
+@pytest.mark.parametrize(
+    ("lead", "wins"),
+    [({}, "No method is"), ({"Top-k": 2.0}, "Looking at pictures"), ({"Steering": 2.0}, "Being steered")],
+)
+def test_the_answer_names_who_is_ahead_of_both_others_if_anybody_is(lead, wins):
+    said = findings(scores(1, **lead), None)[0]
+    assert said.startswith(f"{wins} ") and not unsupported(said)
+
+
+def test_to_be_ahead_of_one_other_is_not_to_explain_best():
+    up, level = Estimate(0.3, 0.2, 0.4, 9), Estimate(0.1, -0.1, 0.3, 9)
+    pairs = {"Steering - Top-k": level, "hybrid - Top-k": up, "hybrid - Steering": level}
+    assert answer(pairs).startswith("No method is shown to explain best") and not unsupported(answer(pairs))
+    assert "the hybrid is ahead of Top-k by 0.300" in answer({**pairs, "hybrid - Steering": up})
 
 
 def test_where_the_hybrid_leads_is_told_apart_by_kind_of_evidence():
@@ -101,6 +147,13 @@ def test_published_controls_stand_beside_added_directions_alone():
     assert table["IoU, paper"]["hybrid-masks-add", "-"] == f"{theirs['Steering-informed Top-k']:.3f}"
     none = [("steering-replace", "-"), ("steering-replace", "random"), ("hybrid-masks-add", "both")]
     assert table["IoU, paper"][none].eq("-").all()
+    page = means_of(table.reset_index())
+    own = page[page.n != ""]
+    assert len(own) == len(table) and len(page) - len(own) == table["IoU, paper"].ne("-").sum()
+    assert list(own.direction[:3]) == ["own", "random", "another's"] and own.images.eq("another's").sum() == 1
+    assert own.IoU.iloc[0] == table.IoU.iloc[0].split()[0]
+    after = page.iloc[own.index[1] + 1]
+    assert after.method == "published" and after.IoU == f"{theirs['Random-vector Steering']:.3f}"
 
 
 def test_controls_are_compared_over_the_same_latents():
@@ -111,6 +164,75 @@ def test_controls_are_compared_over_the_same_latents():
     assert len(out) == 2 * 2 * (len(metrics_of(own)) + len(COMPOSITES)) and set(out.control) == {"random", "all"}
     mine = out[(out.metric == "iou") & (out.what == "control")].iloc[0]
     assert mine.estimate == 0.25 and mine.control == "random"
+
+
+def exchanged(**lift: float) -> pd.DataFrame:
+    """The hybrid's two-by-two: ``lift`` is added under a control."""
+    own = scores(8, methods=(HYBRID.masks_add, HYBRID.heatmaps_add))
+    parts = [own.assign(control="" if c == "own" else c) for c in ("own", "random", "permuted", "images", "both")]
+    out = pd.concat(parts, ignore_index=True)
+    judged = [*metrics_of(out)]
+    out[judged] = out[judged].add(out.control.map(lift).fillna(0.0), axis=0)
+    return out
+
+
+def test_the_two_by_two_tells_the_direction_from_the_images():
+    hybrid = exchanged(permuted=-1.0, images=-3.0, both=-3.5)
+    four = square(hybrid, "iou", "masks")
+    assert set(four) == {(a, b) for a in ("own", "another's") for b in ("own", "another's")}
+    assert set(four) == {cell for control, cell in CELLS.items() if control != "random"}
+    found = two_by_two(hybrid).set_index(["evidence", "what", "metric"]).estimate["masks"].xs("iou", level="metric")
+    assert found.to_numpy() == pytest.approx([1.0, 0.5, 3.0, 2.5, 0.5])
+    assert found.index[-1].endswith("(interaction)")
+
+
+def test_figures_of_controls_show_every_cell_and_how_many():
+    hybrid = exchanged(permuted=-1.0)
+    fig = square_figure(hybrid, ["composite", "correctness"])
+    assert len(fig.axes) == 4 and "n = 60" in fig.axes[0].get_title()
+    scored = with_controls(scores(3, methods=COMPARED))
+    labels = [text.get_text() for text in control_figure(scored, hybrid).axes[0].get_yticklabels()]
+    assert labels[:4] == ["Steering, add", *(f"{c} direction (n = 60)" for c in ("own", "random", "another's"))]
+    assert labels[-5:] == [
+        *(f"{whose} direction (n = 60)" for whose in ("own", "random", "another's")),
+        "another's images (n = 60)",
+        "both another's (n = 60)",
+    ]
+
+
+def test_ceilings_are_those_of_the_latents_that_are_shown():
+    scored = with_controls(scores(2, methods=COMPARED))
+    keys = scored.drop_duplicates("latent").set_index(["dictionary", "latent", "concept"]).index
+    best = pd.DataFrame({("best single element", m): range(len(keys)) for m in ("patch_f1", "correctness")}, keys)
+    few = scored[scored.latent < 10]
+    table = control_table(few, best.astype(float)).set_index("explanation")
+    assert table.n["ceiling: best single element"] == 10
+    assert table["patch F1"]["ceiling: best single element"] == str(bootstrap(best.iloc[:10, 0].astype(float)))
+    assert list(controls.without_judges(table.reset_index())) == [
+        "explanation", "patch F1", "correctness", "share of ceiling", "n",
+    ]  # fmt: skip
+
+
+def test_effects_stand_side_by_side_where_they_are_compared():
+    gain = own_direction(exchanged(permuted=-1.0))
+    page = beside(gain, ["metric"], "evidence", {"masks": "under masks", "heatmaps": "under heatmaps"})
+    assert list(page) == ["metric", "under masks", "under heatmaps"] and list(page.metric) == list(gain.metric.unique())
+    assert page["under masks"].iloc[0].startswith("1.000 [")
+
+
+@pytest.mark.parametrize("lead", [2.0, 0.0])
+def test_the_controls_findings_say_whose_direction_it_is(lead):
+    steering = scores(7)
+    rng = pd.Series(range(60)) % 3 - 1.0
+    control = steering[steering.method == STEERING.add.key].assign(control="random")
+    judged = [*metrics_of(steering)]
+    control[judged] = control[judged].sub(lead, axis=0).add(0.3 * rng.to_numpy(), axis=0)
+    hybrid = exchanged(permuted=-lead, images=-lead, both=-lead)
+    effects = control_effects(pd.concat([steering, control]), STEERING.add.key)
+    lines = controls.findings(effects, own_direction(hybrid), two_by_two(hybrid))
+    said = "For Steering yes: own minus" if lead else "For Steering this is not shown: own minus"
+    assert said in lines[0] and not [line for line in lines if unsupported(line)] and len(lines) <= 9
+    assert ("masks yes (" in lines[0]) == bool(lead)
 
 
 def test_the_hybrid_is_asked_with_every_control_and_without():

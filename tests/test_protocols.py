@@ -8,24 +8,28 @@ import pytest
 import torch
 from tiny_tables import scores
 
-from lib.findings import unsupported
+from lib.findings import number, unsupported
 from lib.kept import Evidence
 from lib.methods import HYBRID, STEERING, TOP_K, trio
 from lib.metrics import Bench, score_table, voters
 from lib.scenes.images import SceneImages
 from lib.scenes.judges import SceneGenerator, SceneSegmenter
 from lib.scenes.sampling import Mix
+from lib.stats import Estimate
 from lib.studies.protocols import (
     JOINS,
     PROTOCOLS,
     TRAPS,
     Protocol,
+    answer,
     findings,
     gap_effects,
     joined,
     pairing,
+    pairing_shown,
     protocol_table,
     release,
+    released,
     rescore,
     rescored,
     shown,
@@ -132,6 +136,8 @@ def test_the_table_has_every_protocol_method_and_metric(run, scored):
     assert table.low.isna().equals(pooled)  # one number has no interval
     wide = shown(table)
     assert len(wide) == 2 * 7 and wide.protocol[0] == "corrected" and "[" in wide["IoU"][0] and wide.n[0] == 3
+    assert wide.method[:2].tolist() == ["Top-k, masks", "hybrid, masks"]
+    assert "[" not in wide["AUROC"][wide.protocol == "as published"].iloc[0]
 
 
 def test_an_instance_is_compared_where_the_first_mask_counts(run, scored):
@@ -198,16 +204,44 @@ def test_a_trap_that_moves_both_methods_alike_leaves_their_gap():
 
 @pytest.mark.parametrize("up", [1, -1])
 def test_findings_say_what_the_tables_say(up):
-    effect = {"estimate": 0.1 * up, "low": 0.1 * up - 0.05, "high": 0.1 * up + 0.05, "n": 7}
-    none = dict.fromkeys(effect, 0.0) | {"n": 7}
-    about = {"protocol": "first mask", "evidence": "masks"}
-    gaps = pd.DataFrame([{**about, "metric": "iou", **effect}, {**about, "metric": "clip", **none}])
+    effect = {"estimate": 0.1 * up, "low": 0.1 * up - 0.05, "high": 0.1 * up + 0.05, "n": 7, "p": 0.02}
+    none, level = dict.fromkeys(effect, 0.0) | {"n": 7}, {**effect, "low": -0.4, "high": 0.4}
+    about, shared = {"protocol": "first mask", "evidence": "masks"}, {"protocol": "shared images", "evidence": "masks"}
+    rows = [{**about, "metric": "iou", **effect}, {**about, "metric": "clip", **none}, {**shared, **level}]
+    gaps = pd.DataFrame(rows).fillna({"metric": "clip"})
     table = lifted(hybrid=0.01)
     like = agreed(table).assign(similarity=lambda t: t.similarity * up)
-    lines = findings(gaps, pairing(table, like))
-    assert not any(map(unsupported, lines)) and len(lines) == 1 + 2 + 3
-    assert f"is {'higher' if up > 0 else 'lower'} than the corrected one" in lines[0]
-    assert f"joined by latent, {'rises' if up > 0 else 'falls'} with the similarity" in lines[1]
+    paired = pairing(table, like)
+    lines = findings(gaps, paired)
+    assert not any(map(unsupported, lines)) and len(lines) == 1 + 1 + 2
+    moved = number(Estimate(effect["estimate"], effect["low"], effect["high"], 7))
+    assert lines[0] == (
+        f"Steering minus Top-k changes with “first mask” in IoU (masks) by {moved}, p by sign flips 0.020 (n = 7)."
+    )
+    assert lines[1].startswith("Steering minus Top-k is not shown to change with “shared images” in CLIP score (masks)")
+    assert "first mask" not in lines[1]  # what it does not touch, it cannot change
+    assert all(line.count("joined by") == 3 for line in lines[2:])
+    assert f"words: {up:.3f} [" in lines[3] and "joined by latent;" in lines[3]
+
+
+def test_the_answer_names_the_largest_changes(run, scored):
+    methods = (TOP_K.masks, HYBRID.masks_add)
+    table = protocol_table(rescored(run, scored, methods), methods)
+    means = table.pivot(index=["method", "metric"], columns="protocol", values="estimate")
+    singles = means.loc[means.index.get_level_values("metric") != "synthetic", list(TRAPS)]
+    gaps = pd.DataFrame({"protocol": ["first mask", "shared images"], "evidence": "masks", "metric": ["iou", "clip"]})
+    line = answer(table, gaps.assign(estimate=[0.01, -0.25]))
+    assert f"makes to a mean is {singles.sub(means['corrected'], axis=0).abs().max(axis=None):.3f} (" in line
+    assert "Steering minus Top-k 0.250 (CLIP score, masks; “shared images”)" in line and not unsupported(line)
+
+
+def test_people_see_one_row_for_each_thing_that_is_joined():
+    table = lifted(hybrid=0.01)
+    paired = pairing(table, agreed(table))
+    wide = pairing_shown(paired)
+    assert len(wide) * len(JOINS) == len(paired) and wide.n.eq(60).all()
+    assert wide.columns.tolist() == ["what", "by latent", "one listing", "a listing for each method", "n"]
+    assert wide["by latent"][0] == "0.000 [0.000, 0.000]" and wide.what.is_unique
 
 
 def test_every_trap_says_where_it_stands():
@@ -215,6 +249,7 @@ def test_every_trap_says_where_it_stands():
     assert set(TRAPS) <= set(table.trap) and table.notna().all(axis=None)
     assert table.commit.str.fullmatch("[0-9a-f]{12}").all() and table.line.str.fullmatch(r"[\d, -]+").all()
     assert table.file.str.fullmatch(r"[\w/]+\.py").all()
+    assert released().startswith("https://github.com/") and f"/tree/{table.commit[0]}" in released()
 
 
 def test_unknown_traps_are_refused():

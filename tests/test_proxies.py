@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny_tables import scores
 
+from lib.effects import estimates
 from lib.evidence import Gathered
 from lib.findings import unsupported
 from lib.kept import Evidence
@@ -29,18 +30,19 @@ from lib.studies.proxies import (
     SAME,
     TRUTH,
     across,
-    answer,
     best,
     circularity,
-    findings,
     method_bias,
     noise,
     preferences,
     proxies,
+    with_errors,
     within,
 )
+from lib.studies.proxies_page import advice, correctness_shown, findings, lean_shown, trust
 
 THREE = trio("masks")
+NAMED = {**{m: METRICS[m].title for m in voters()}, "vote": "the rank vote"}
 
 
 def replicated(seed: int, latents: int, methods: tuple, dictionaries: int = 3) -> pd.DataFrame:
@@ -129,15 +131,37 @@ def test_a_winner_is_named_only_if_it_is_ahead_of_every_other(circular):
     assert better.groupby("segmenter").best.first().to_dict() == {"exact": better.best.iloc[0], "noisy": "auroc"}
     assert not better.eq(NOISY).any(axis=None) and len(better) == 2 * 4
     assert set(better[better.segmenter == "noisy"].other) == {"iou", "synthetic", "clip", "vote"}
-    line = answer(better, {**{m: METRICS[m].title for m in voters()}, "vote": "the rank vote"})
+    line = advice(better, NAMED)
     assert "should use AUROC" in line and "noisy segmenter" in line and not unsupported(line)
     assert line.count(". ") == 0  # one sentence
 
     equal = circular.assign(synthetic=circular.correctness_fresh, iou_noisy=circular.correctness_fresh)
     equal = equal.assign(synthetic=equal.synthetic + 1e-9 * np.random.default_rng(3).normal(size=len(equal)))
-    line = answer(best(equal, PUBLISHED), {**{m: METRICS[m].title for m in voters()}, "vote": "the rank vote"})
+    line = advice(best(equal, PUBLISHED), NAMED)
     assert "No single metric" in line and "IoU" in line and "Synthetic activation" in line and "AUROC" not in line
-    assert not unsupported(line)
+    assert not unsupported(line) and line.count(". ") == 0
+
+
+def test_trust_is_a_matter_of_beating_a_coin(circular):
+    shares = within(with_errors(circular), PUBLISHED)
+    line = trust(shares, 0.938, NAMED)
+    assert (
+        "can be trusted up to a point, but for Synthetic activation and CLIP score" in line
+        and "held-out scenes 94" in line
+    )
+    assert "AUROC" not in line
+    assert f"they put {100 * shares.estimate.min():.0f} to {100 * shares.estimate.max():.0f} in the right" in line
+    assert trust(shares[shares.low > 0.5], 0.9, NAMED).startswith("The proxies can be trusted up to a point: of")
+    blind = trust(shares[shares.low <= 0.5], 0.9, NAMED)
+    assert blind.startswith("None of the proxies is shown to beat a coin")
+    assert all(text.count(". ") == 0 and not unsupported(text) for text in (line, blind))
+
+
+def test_with_errors_iou_is_the_noisy_one_in_the_vote_too(circular, table):
+    shares = within(with_errors(circular), PUBLISHED).set_index("proxy").estimate
+    assert shares["iou"] == within(circular, PUBLISHED).set_index("proxy").estimate[NOISY] and NOISY not in shares
+    assert shares["vote"] != within(circular, PUBLISHED).set_index("proxy").estimate["vote"]
+    assert with_errors(table) is table
 
 
 def test_differences_between_proxies_are_those_of_their_shares(circular):
@@ -174,12 +198,16 @@ def test_pairs_are_those_of_steering_and_both_kinds_of_evidence():
 
 
 def words(table: pd.DataFrame) -> list[str]:
-    return findings(circularity(table, PUBLISHED), noise(table, PUBLISHED), best(table, PUBLISHED), method_bias(table))
+    shares = within(with_errors(table), PUBLISHED)
+    about = (study(table, PUBLISHED) for study in (circularity, noise, best))
+    return findings(shares, *about, method_bias(table))
 
 
 def test_findings_say_what_the_tables_do_and_no_direction_without_an_interval(circular):
     lines = words(circular)
-    assert not any(map(unsupported, lines)) and len(lines) == 1 + 2 + 2 + 6
+    assert not any(map(unsupported, lines)) and len(lines) <= 1 + 8
+    assert all(sum(name in line for line in lines[5:]) == 1 for name in ("AUROC", "Synthetic activation", "CLIP score"))
+    assert lines[0].startswith("The proxies can be trusted") and lines[0].count(". ") == 1  # two sentences
     assert sum("held-out scenes is higher than that by fresh scenes" in line for line in lines) == 2
     assert sum("exact segmenter is higher than that of the noisy one" in line for line in lines) == 2
     gift = 2.0 * circular.method.eq(STEERING.add.key)
@@ -190,7 +218,20 @@ def test_findings_say_what_the_tables_do_and_no_direction_without_an_interval(ci
     fair = circular.assign(iou=circular.auroc, iou_noisy=circular.auroc, correctness=circular.correctness_fresh)
     lines = words(fair)
     assert not any(map(unsupported, lines))
-    assert sum("are not told apart" in line for line in lines) == 4 and "No single metric" in lines[0]
+    assert sum("are not told apart" in line for line in lines[1:]) == 4 and "No single metric" in lines[0]
+
+
+def test_people_see_which_way_both_measures_point(circular):
+    gift = 2.0 * circular.method.eq(STEERING.add.key)
+    lean = method_bias(circular.assign(auroc=circular.auroc + gift, synthetic=circular.correctness_fresh - gift))
+    seen = lean_shown(lean, proxies(circular)).set_index("proxy")["leans to"]
+    assert seen.to_dict() | {"AUROC": "Steering", "Synthetic": "Top-k"} == seen.to_dict() and len(seen) == 6
+
+
+def test_people_see_a_row_for_each_method(circular):
+    wide = correctness_shown(estimates(circular, ["method"], [SAME, TRUTH]))
+    assert wide.columns.tolist() == ["method", "correctness, held-out", "correctness, fresh", "n"]
+    assert len(wide) == len(PUBLISHED) and wide.method[0] == "Steering" and wide.n.eq(240).all()
 
 
 # -- where each goes wrong -------------------------------------------------------------------------
@@ -202,6 +243,9 @@ def test_failures_are_the_largest_gaps_of_rank(table):
     top = worst[(worst.proxy == "clip") & (worst.kind == "overrates")].iloc[0]
     assert top.correctness_fresh == table.correctness_fresh.min()
     assert worst[worst.proxy == "iou"].gap.abs().max() == 0
+    seen = failing.shown(worst)
+    row = seen[seen.metric == "CLIP overrates"].iloc[0]
+    assert (row.score, row.truth, row.latent) == (f"{top['clip']:.2f}", f"{top[TRUTH]:.2f}", top.latent)
 
 
 def test_the_sheet_of_failures_fills_its_width(table, monkeypatch):

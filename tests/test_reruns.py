@@ -15,7 +15,7 @@ from lib.settings import ProfileError
 from lib.store import Damaged
 from lib.studies import reruns
 from lib.studies.claims import load as claims
-from lib.studies.reruns import OWN, about, compared, findings
+from lib.studies.reruns import OWN, about, compared, findings, in_short
 
 VERDICTS = {"a": "holds", "b": "undecided", "c": "contradicted here", "d": "undecided", "e": "holds"}
 
@@ -36,6 +36,7 @@ def test_runs_agree_where_all_decide_alike_and_not_where_two_decide_otherwise():
         "decided by some", "decided by some", "not the same", "decided by none", "the same"
     ]  # fmt: skip
     assert table.one.tolist() == ["holds", "holds", "holds", "undecided", "holds"]
+    assert in_short(table)[OWN].tolist()[2] == "contradicted" and in_short(table).claim.tolist() == list(VERDICTS)
     lines = findings(table)
     assert lines[0] == (
         "Verdicts of 3 runs on 5 claims: 1 the same, 2 decided by some, 1 not the same, 1 decided by none."

@@ -7,13 +7,13 @@ from stand_in import stand_in
 from tiny_tables import scores
 
 from lib.codes import watch
-from lib.effects import COMPOSITE
+from lib.effects import COMPOSITE, estimates
 from lib.evidence import stream
 from lib.findings import unsupported
 from lib.kept import TopImages
 from lib.methods import HYBRID, TOP_K
 from lib.metrics import METRICS
-from lib.studies.set_size import SHOWN_SETS, by_set_size, findings, size_effects, small_part, steps
+from lib.studies.set_size import SHOWN_SETS, by_set_size, findings, readable, size_effects, small_part, steps
 
 
 def test_a_limited_set_is_the_start_of_the_whole(tiny_vlm, tiny_sae, pictures):
@@ -96,6 +96,24 @@ def test_dictionaries_are_kept_apart():
 @pytest.mark.parametrize("up", [1, -1])
 def test_findings_name_the_direction_that_the_effects_have(up):
     lines = findings(size_effects(sized({100: 0.0, 200: 0.5 * up, 400: 0.7 * up, 800: 0.8 * up})))
-    assert len(lines) == 6 and not any(map(unsupported, lines))
-    assert ("with the whole set is higher than" in lines[0]) == (up > 0)
+    assert len(lines) == 7 and not any(map(unsupported, lines))
+    assert ("Top-k explains better with the whole set" in lines[0]) == (up > 0)
+    assert ("adds more than the last" in lines[0]) == (up > 0) and "Steering makes up for images" in lines[0]
+    assert ("with the whole set is higher than" in lines[1]) == (up > 0)
     assert "not told apart" in lines[-1]
+
+
+def test_the_answer_says_no_more_than_is_shown():
+    nothing = findings(size_effects(sized({100: 0.0, 200: 0.0, 400: 0.0, 800: 0.0})))
+    assert "not shown that the size of the set matters" in nothing[0] and "stays open" in nothing[0]
+    one = findings(size_effects(sized({100: 0.0})))
+    assert "single image set" in one[0] and len(one) == 2
+
+
+def test_readers_see_two_metrics_of_every_size():
+    table = estimates(sized({100: 0.0, 400: 0.5}), ["method", "images"])
+    shown = readable(table)
+    assert shown.images.tolist() == [100, 400]
+    assert list(shown) == ["images", "Top-k, IoU", "hybrid, IoU", "Top-k, Correctness", "hybrid, Correctness"]
+    first = table[(table.images == 400) & (table.metric == "iou")].iloc[0]
+    assert shown["Top-k, IoU"][1].startswith(f"{first.estimate:.3f} [")

@@ -13,7 +13,6 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from lib import contents, hub, prompts
-from lib.__main__ import with_files
 from lib.desk.quality import ask
 from lib.desk.shipping import EDITED, MODELS, SHIPS
 from lib.desk.subjects import SUBJECTS as RECIPES
@@ -183,24 +182,6 @@ def test_the_judge_ranks_the_right_text_first():
     similarity = judge.embed_images([s.image for s in held_out]) @ judge.embed_texts(texts).T
     own = similarity.diagonal()
     assert (own[:, None] >= similarity).float().mean() > 0.9
-
-
-def test_readme_points_at_files_that_exist():
-    text = (ROOT / "README.md").read_text()
-    for target in re.findall(r"\]\(([^)#]+)\)", text):
-        if not target.startswith("http"):
-            assert (ROOT / target).exists(), target
-
-
-def test_readme_shows_the_tables_as_they_are():
-    text = (ROOT / "README.md").read_text()
-    assert text.count("<!-- from figures/desk/") >= 2 and with_files(text) == text
-
-
-def test_readme_notebook_table_is_complete():
-    text = (ROOT / "README.md").read_text()
-    for notebook in (ROOT / "notebooks").glob("*.ipynb"):
-        assert f"(notebooks/{notebook.name})" in text
 
 
 def test_help_names_every_option():

@@ -1,14 +1,27 @@
 """Pairs of methods are compared over the same latents, and who wins follows from the tests."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from tiny_tables import scores
 
 from lib.effects import COMPOSITES
-from lib.methods import MODES, PUBLISHED
+from lib.findings import unsupported
+from lib.methods import METHODS, MODES, PUBLISHED
 from lib.metrics import metrics_of
 from lib.stats import holm
-from lib.studies.significance import comparisons, findings, normality_table, pairs_of, winners
+from lib.studies.significance import (
+    answer,
+    called,
+    comparisons,
+    comparisons_shown,
+    findings,
+    normality_shown,
+    normality_table,
+    p_text,
+    pairs_of,
+    winners,
+)
 
 
 def test_comparisons_and_winners_agree_with_how_the_table_was_made():
@@ -49,6 +62,10 @@ def test_normality_is_tested_for_every_model_metric_and_method_without_controls(
     table = normality_table(models, PUBLISHED)
     assert len(table) == 2 * len(metrics_of(scored)) * len(PUBLISHED) and table.n.eq(60).all()
     assert (table[(table.model == "B") & (table.metric == "iou")].p < 0.01).all()
+    brief = normality_shown(table)
+    assert len(brief) == 2 * len(metrics_of(scored)) and brief["n each"].eq(60).all()
+    counted = brief.set_index(["model", "metric"])["not normal"]
+    assert counted["B", "IoU"] == len(PUBLISHED) and counted.sum() == (table.p < 0.05).sum()
 
 
 def test_both_evidences_are_the_mean_of_each_latents_two_and_findings_follow_the_intervals():
@@ -60,3 +77,43 @@ def test_both_evidences_are_the_mean_of_each_latents_two_and_findings_follow_the
     level = scores(9)
     level.loc[level.method == "steering-add", "iou"] += np.random.default_rng(0).normal(size=60)
     assert [x for x in findings(comparisons(level, "M"), "M") if x.startswith("IoU") and "not told apart" in x]
+
+
+def test_the_answer_is_that_of_the_composite_and_says_no_more():
+    leading = answer(comparisons(scores(8, hybrid=0.5), "M"), "M")
+    assert "lead over Top-k in M is more than noise" in leading and leading.count("[") == 3
+    table = scores(8)
+    hybrid = table.method.str.startswith("hybrid")
+    table.loc[hybrid, list(metrics_of(table))] += np.random.default_rng(0).normal(size=(hybrid.sum(), 1))
+    level = answer(comparisons(table, "M"), "M")
+    assert "is not shown to lead" in level
+    half = answer(comparisons(scores(8).pipe(lifted_under, "heatmaps"), "M"), "M")
+    assert "more than noise" in half and "taken alone, heatmaps would show it" in half
+    assert not any(map(unsupported, (leading, level, half)))
+
+
+def lifted_under(table, mode):
+    """Under one kind of evidence the hybrid is ahead by much; under the other it is noise around Top-k."""
+    rng, names = np.random.default_rng(1), list(metrics_of(table))
+    for key in {m.key for m in PUBLISHED if m.short == "hybrid"}:
+        own = table.method == key
+        gain = rng.normal(3.0 if METHODS[key].evidence == mode else 0.0, 0.3, (own.sum(), 1))
+        table.loc[own, names] += gain - (0 if METHODS[key].evidence == mode else gain.mean())
+    return table
+
+
+def test_people_see_the_first_model_and_every_kind_of_p():
+    pairs = comparisons(scores(4, hybrid=0.5, Steering=-0.5), "M")
+    pairs["p_holm"] = holm(pairs.p_wilcoxon)
+    other = pairs.assign(model="N")
+    seen = comparisons_shown(pd.concat([other, pairs]), "M")
+    assert len(seen) == 2 * len(MODES) * len(metrics_of(scores(4)))
+    row = seen[(seen["method less Top-k"] == "hybrid, masks") & (seen.metric == "IoU")].iloc[0]
+    assert row.difference.startswith("0.5") and row["p, Holm"] == "<0.001"
+    assert p_text(0.04999) == "0.050" and p_text(0.0) == "<0.001"
+
+
+def test_methods_have_short_names_of_their_own():
+    names = [called(key) for key in METHODS]
+    assert len(set(names)) == len(names) and called("hybrid-heatmaps-replace") == "hybrid, heatmaps, replace"
+    assert called("steering-add") == "Steering" and called("blank") == "No intervention"

@@ -56,8 +56,8 @@ def survey() -> tuple[dict[str, Path], dict[str, str], list[str]]:
     found: dict[str, Path] = {}
     broken: dict[str, str] = {}
     left_out = []
-    for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")):
-        number = path.name[:2]
+    for path in sorted(NOTEBOOKS.glob("[0-9][0-9]*_*.ipynb")):
+        number = number_of(path)
         try:
             ours = _ours(opened(path), path)
         except BrokenNotebook as error:
@@ -70,6 +70,11 @@ def survey() -> tuple[dict[str, Path], dict[str, str], list[str]]:
     for number in found.keys() & broken.keys():  # somebody's own that happens to bear the number
         left_out.append(broken.pop(number))
     return found, broken, left_out
+
+
+def number_of(notebook: Path) -> str:
+    """A notebook's number, ``02`` or ``01b``: what stands before the first underscore of its name."""
+    return notebook.name.partition("_")[0]
 
 
 def notebooks() -> dict[str, Path]:

@@ -19,7 +19,7 @@ from nbclient.exceptions import DeadKernelError
 
 from lib.profile import Profile
 from lib.running import freshness
-from lib.running.collection import KINDS, SIDE_BY_SIDE, cells_for, fits, kind, long, notebooks
+from lib.running.collection import KINDS, SIDE_BY_SIDE, cells_for, fits, kind, long, notebooks, number_of
 from lib.running.process import discard, end_with, need_folder
 from lib.running.warm import Kernels, context, limit_threads
 from lib.store import MADE, ROOT, RUNS
@@ -53,7 +53,7 @@ class Job:
     @property
     def number(self) -> str:
         """The notebook's number."""
-        return self.notebook.name[:2]
+        return number_of(self.notebook)
 
     @property
     def executed(self) -> Path:

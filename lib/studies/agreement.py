@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from lib.effects import as_estimates, column, effect, standardised
-from lib.findings import trend
+from lib.effects import as_estimates, column, effect, standardised, titled
+from lib.findings import number, side, trend
 from lib.judges.sentences import SentenceEmbedder
 from lib.methods import STEERING, TOP_K
 from lib.metrics import METRICS, metrics_of
@@ -72,11 +72,82 @@ def correlations(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     )
 
 
-def findings(table: pd.DataFrame) -> list[str]:
-    """What the correlations say: one sentence for each model, by the composite; and correctness where it is known."""
+def within_concepts(tables: dict[str, pd.DataFrame], metrics: Sequence[str] = ("composite",)) -> pd.DataFrame:
+    """As :func:`correlations`, when easy concepts can no longer make both methods good.
+
+    From a latent's similarity and from its quality the mean of its concept is taken. So only latents that mean the same
+    are compared; those that are alone with their concept are left out. Columns: ``model, metric, estimate...``.
+    """
+    rows = []
+    for model, table in tables.items():
+        own = table[table.groupby("concept").concept.transform("size") > 1]
+        for metric in metrics if len(own) else ():
+            means = own.groupby("concept")[["similarity", metric]].transform("mean")
+            inside = own.assign(similarity=own.similarity - means.similarity, **{metric: own[metric] - means[metric]})
+            found = rank_correlation(column(inside, "similarity"), column(inside, metric))
+            rows.append({"model": model, "metric": metric, **effect(found)})
+    return pd.DataFrame(rows, columns=["model", "metric", "estimate", "low", "high", "n", "p"])
+
+
+def curves_shown(curves: pd.DataFrame) -> pd.DataFrame:
+    """:func:`above_thresholds` of several models for a page: every third threshold, two metrics and the truth."""
+    metrics = [m for m in ("auroc", "iou", "correctness") if m in set(curves.metric)]
+    thresholds = sorted(set(curves.threshold))[::3]
+    own = curves[curves.metric.isin(metrics) & curves.threshold.isin(thresholds)]
+    own = own.assign(cell=[str(e) for e in as_estimates(own)])
+    keys = ["model", "threshold", "n"]
+    order = own[keys].drop_duplicates().set_index(keys)
+    shown = own.pivot(index=keys, columns="metric", values="cell").reindex(order.index)[metrics]
+    return shown.rename(columns=titled).reset_index().rename_axis(columns=None)
+
+
+def correlations_shown(table: pd.DataFrame) -> pd.DataFrame:
+    """:func:`correlations` for a page: a row for each measure of quality, a column for each model."""
+    cells = table.assign(cell=[str(e) for e in as_estimates(table)], what=table.metric.map(_named))
+    cells["model"] = [f"{r.model}, n = {r.n}" for r in table.itertuples()]
+    order = {name: list(dict.fromkeys(cells[name])) for name in ("what", "model")}
+    wide = cells.pivot(index="what", columns="model", values="cell").loc[order["what"], order["model"]]
+    return wide.rename_axis("quality of Top-k's explanation").reset_index().rename_axis(columns=None)
+
+
+def _named(metric: str) -> str:
+    return f"{METRICS['synthetic'].title}, normalised" if metric == "synthetic_norm" else titled(metric)
+
+
+def findings(table: pd.DataFrame, within: pd.DataFrame | None = None) -> list[str]:
+    """What the correlations say: the answer, of the first model; then the others, by composite and, if known, truth.
+
+    Parameters
+    ----------
+    within : from :func:`within_concepts`, where concepts are known.
+    """
     what = {"composite": "Top-k's quality (composite)", "correctness": "Top-k's correctness"}
     own = table[table.metric.isin(list(what))]
-    return [
+    lines, own = [_answer(own)], own[own.model != own.model.iloc[0]]
+    lines += [
         trend(f"{r.model}: {what[r.metric]}", "with its similarity to Steering's explanation", e)
         for r, e in zip(own.itertuples(), as_estimates(own))
     ]
+    if within is not None and len(within):
+        first = within[within.model == within.model.iloc[0]]
+        lines += [
+            trend(f"{r.model}, among latents of one concept: {what[r.metric]}", "with its similarity to Steering's", e)
+            for r, e in zip(first.itertuples(), as_estimates(first))
+            if r.metric in what
+        ]
+    return lines
+
+
+def _answer(own: pd.DataFrame) -> str:
+    """Whether agreement is a sign of quality with the first model, and with how many of the others."""
+    signs = {1: "a sign of", 0: "not shown to be a sign of", -1: "a sign against"}
+    good = {"composite": "a good Top-k explanation, by the four metrics", "correctness": "a right one"}
+    first, told, others = own.model.iloc[0], [], []
+    for metric in (m for m in good if m in set(own.metric)):
+        part = own[own.metric == metric]
+        e, *more = as_estimates(part)
+        told.append(f"{signs[side(e)]} {good[metric]} (rank correlation {number(e)}, n = {e.n})")
+        others.append(f"{sum(side(one) > 0 for one in more)} of {len(more)} show")
+    also = " and ".join(f"{found} {which}" for found, which in zip(others, ("the former", "the latter")))
+    rest = f" Of the other models {also}." if own.model.nunique() > 1 else ""
+    return f"{first}: agreement with Steering is {', and '.join(told)}.{rest}"

@@ -7,27 +7,24 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from lib.effects import BOTH, as_estimates, column, effect, of_family, values
-from lib.findings import contrast, number
+from lib.effects import BOTH, column, effect, of_family, values
 from lib.judges import Reader
-from lib.methods import MODES, PUBLISHED, STEERING, TOP_K, Mode, trio
+from lib.methods import MODES, PUBLISHED, STEERING, Mode, trio
 from lib.run import Run
 from lib.scenes.truth import Truth
 from lib.stats import bootstrap, difference
-from lib.studies.context import OUTCOMES, background_latents, judge, named_objects, top_objects
-from lib.studies.gallery import quality_of
+from lib.studies.context import OUTCOMES, background_latents, top_objects
 
 LABELS = ("background", "animal", "other")
 LEVELS = ("low-level", "place", "object", "unreadable")
 SELECTED = 300  # latents of the paper's Table 2
-SHOWN_FROM = 0.05  # a row of Figure 4 shows contextual bias only if one of its explanations is at least so right
 RANDOM = "Steering, random directions"
 LARGER = "Steering's IoU larger"
 
 # -- the paper's selection (Table 2) ---------------------------------------------------------------
 
 
-def _ahead(scored: pd.DataFrame, mode: Mode) -> pd.Series:
+def ahead(scored: pd.DataFrame, mode: Mode) -> pd.Series:
     """IoU of Steering minus IoU of Top-k of every latent of one dictionary, largest first."""
     steering, top_k, _ = trio(mode)
     wide = scored[scored.control == ""].pivot(index="latent", columns="method", values="iou")
@@ -39,7 +36,7 @@ def largest_differences(scored: pd.DataFrame, mode: Mode, n: int = SELECTED) -> 
 
     The paper takes 300 of several thousand; a third keeps it a selection when there are few.
     """
-    order = _ahead(scored, mode).index
+    order = ahead(scored, mode).index
     return [int(latent) for latent in order[: min(n, max(1, len(order) // 3))]]
 
 
@@ -105,12 +102,12 @@ def bias_selection(scored: dict[str, pd.DataFrame], truths: Mapping[str, Truth |
     rows = []
     for model, table in scored.items():
         for mode in MODES:
-            ahead, chosen = _ahead(table, mode), largest_differences(table, mode)
+            lead, chosen = ahead(table, mode), largest_differences(table, mode)
             steering, top_k, _ = trio(mode)
             own = table[(table.control == "") & table.latent.isin(chosen)]
             said = own.pivot(index="latent", columns="method", values="explanation")
-            larger = {latent for latent in chosen if ahead[latent] > 0}
-            row = {"model": model, "evidence": mode, "selected": len(chosen), "of": len(ahead)}
+            larger = {latent for latent in chosen if lead[latent] > 0}
+            row = {"model": model, "evidence": mode, "selected": len(chosen), "of": len(lead)}
             row |= {LARGER: len(larger), "same text": sum(said[steering.key] == said[top_k.key])}
             if truth := truths[model]:
                 ground = set(background_latents(truth, chosen))
@@ -139,16 +136,6 @@ def bias_truth(said: pd.DataFrame) -> pd.DataFrame:
             for what in (*OUTCOMES, "elsewhere")
         ]
     )
-
-
-def wide(table: pd.DataFrame) -> pd.DataFrame:
-    """:func:`bias_truth` as people read it: a row for each method, a column for each outcome."""
-    names = ["method", "evidence"]
-    cells = table.assign(cell=[str(e) for e in as_estimates(table)])
-    shown = cells.pivot(index=names, columns="what", values="cell")[list(dict.fromkeys(table.what))]
-    order = table[[*names, "n"]].drop_duplicates(names).set_index(names)
-    shown = shown.rename(columns={"elsewhere": "context by coincidence"}).reindex(order.index)
-    return shown.assign(n=order.n).reset_index().rename_axis(columns=None)
 
 
 def bias_truth_effects(said: pd.DataFrame, model: str) -> pd.DataFrame:
@@ -203,84 +190,3 @@ def base_rates(runs: Sequence[Run], scored: pd.DataFrame) -> pd.DataFrame:
         **{f"random directions: {name}": (level == name).astype(float) for name in LEVELS},
     }
     return pd.DataFrame([{"what": what, **effect(bootstrap(share))} for what, share in found.items()])
-
-
-# -- Figure 4 and findings -------------------------------------------------------------------------
-
-
-def gallery_cases(run: Run, own: pd.DataFrame, count: int = 4) -> dict[int, str]:
-    """Latents for Figure 4, each with what it is a case of; not chosen by eye.
-
-    They are true backgrounds of which Steering names no object, and Top-k (heatmaps) names one. First come those whose
-    object stood in the top images, if one of the explanations is at all right (:data:`SHOWN_FROM`); then, if these are
-    few, those whose object stood in none, as errors. In the order of the IoU difference. For photographs, where nobody
-    knows either, any latent of the paper's selection can be one.
-
-    Parameters
-    ----------
-    own : scored explanations of this run.
-    """
-    own = own[own.control == ""]
-    order = list(_ahead(own, "heatmaps").index)
-    said = own.pivot(index="latent", columns="method", values="explanation")
-    best = own[own.method.isin([m.key for m in trio("heatmaps")])].groupby("latent")[quality_of(own)].max()
-    if run.truth is None:
-        level = {m: said[m.key].map(run.world.reader.level) == "object" for m in (STEERING.add, TOP_K.heatmaps)}
-        order = largest_differences(own, "heatmaps")
-        cases = [i for i in order if level[TOP_K.heatmaps][i] and not level[STEERING.add][i]]
-        return dict.fromkeys(cases[:count], "Top-k names an object") or _none(order[:count])
-    tops = top_objects(run.shown, background_latents(run.truth, sorted(order)), run.profile.explain.k)
-    outcomes = judge(own, tops).set_index(["latent", "method"])
-    context, error = {}, {}
-    for latent in (int(i) for i in order if i in tops):
-        if outcomes.loc[(latent, STEERING.add.key), "object"]:
-            continue
-        found = outcomes.loc[(latent, TOP_K.heatmaps.key)]
-        if found.context and best[latent] >= SHOWN_FROM:
-            named = frozenset().union(*named_objects(found.explanation))
-            times = sum(bool(named & objects) for objects in tops[latent])
-            context[latent] = f"context: what Top-k names stands in {times} of {len(tops[latent])} top images"
-        elif found.error:
-            error[latent] = "error, not context: what Top-k names stands in none of the top images"
-    return dict([*context.items(), *error.items()][:count]) or _none(order[:count])
-
-
-def _none(latents: Sequence[int]) -> dict[int, str]:
-    return {int(latent): "no case of bias: a large IoU difference alone" for latent in latents}
-
-
-def findings(effects: pd.DataFrame, base: pd.DataFrame) -> list[str]:
-    """Contextual bias in words, from :func:`bias_truth_effects` and :func:`base_rates`."""
-    sides = dict(zip(zip(effects.what, effects.evidence), as_estimates(effects)))
-    rates = dict(zip(base.what, as_estimates(base)))
-    context = "Background latents explained by an object that stood in their top images, both kinds of evidence"
-    lines = [
-        contrast(context, "Top-k", other, sides[f"context: Top-k - {name}", "both"])
-        for name, other in (("Steering", "Steering"), ("hybrid", "Steering-informed Top-k"))
-    ]
-    anything = "Background latents explained by any object"
-    lines.append(contrast(anything, "Top-k", "Steering", sides["object: Top-k - Steering", "both"]))
-    for name in ("Top-k", "Steering"):
-        mode = "both" if name == "Top-k" else "blank"
-        coincidence = "what other background latents' top images would give"
-        e = sides[f"context: {name} - coincidence", mode]
-        lines.append(contrast("Share with an object from the top images", name, coincidence, e))
-    prior = "random directions on the same latents"
-    e = sides["object: Steering - random directions", "blank"]
-    lines.append(contrast(anything, "Steering", prior, e))
-    names, places = (number(rates[f"random directions: {level}"]) for level in ("object", "place"))
-    lines.append(f"Under random directions a share of {names} of the answers name an object, and {places} a place.")
-    return lines
-
-
-def selection_findings(selection: pd.DataFrame) -> list[str]:
-    """What Table 2's selection holds, in words, from :func:`bias_selection`: the first model."""
-    lines = []
-    for row in selection[selection.model == selection.model.iloc[0]].to_dict("records"):
-        ground = row.get("true backgrounds", np.nan)
-        truth = "" if np.isnan(ground) else f", and {ground:.0f} are true backgrounds"
-        lines.append(
-            f"Of the {row['selected']} latents with the largest IoU difference ({row['evidence']}), "
-            f"{row[LARGER]} have a strictly larger IoU under Steering, {row['same text']} the same text by both{truth}."
-        )
-    return lines

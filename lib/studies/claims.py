@@ -283,13 +283,3 @@ def scaled(verdicts: list[Verdict]) -> pd.DataFrame:
         at = sign * (v.effect.estimate - pick.get("value", 0.0))
         rows.append({"claim": v.claim["claim"], "verdict": v.verdict, "estimate": at, "low": ends[0], "high": ends[1]})
     return pd.DataFrame(rows, columns=["claim", "verdict", "estimate", "low", "high"])
-
-
-def findings(verdicts: list[Verdict]) -> list[str]:
-    """Each claim that has an effect in a sentence: the verdict, and the effect in full; ordered by verdict."""
-    lines = [
-        f"**{v.verdict.capitalize()}**: “{v.claim['claim']}” ({v.effect}, n = {v.effect.n})"
-        for v in verdicts
-        if v.effect
-    ]
-    return sorted(lines, key=lambda line: [line.startswith(f"**{word.capitalize()}") for word in VERDICTS].index(True))

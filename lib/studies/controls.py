@@ -6,6 +6,7 @@ import pandas as pd
 
 from lib.effects import (
     BOTH,
+    COMPOSITE,
     COMPOSITES,
     KEYS,
     as_estimates,
@@ -16,12 +17,14 @@ from lib.effects import (
     values,
     with_composites,
 )
-from lib.findings import contrast
+from lib.findings import contrast, number, side
 from lib.methods import HYBRID, METHODS, MODES, NOTHING, STEERING, TOP_K, trio
 from lib.metrics import METRICS, metrics_of
 from lib.run import Run
 from lib.scenes.truth import MEASURES, Truth
-from lib.stats import bootstrap, bootstrap_ratio, difference
+from lib.stats import Estimate, bootstrap, bootstrap_ratio, difference
+from lib.studies.main_table import narrow, worded
+from lib.studies.two_by_two import CELLS
 
 ALL = "all"  # controls together
 _PUBLISHED = {"random": "Random-vector Steering", "permuted": "Random-perm Steering"}  # controls in Table 6
@@ -58,10 +61,12 @@ def control_table(scored: pd.DataFrame, ceiling: pd.DataFrame | None) -> pd.Data
 
     Parameters
     ----------
-    ceiling : from :func:`ceilings`; None where nobody knows the truth.
+    ceiling : from :func:`ceilings`, of these latents and maybe others; None where nobody knows the truth.
     """
     rows: list[dict[str, object]] = []
     if ceiling is not None:
+        shown = pd.MultiIndex.from_frame(scored.drop_duplicates(["dictionary", "latent"])[KEYS])
+        ceiling = ceiling[ceiling.index.isin(shown)]
         rows += [
             {"explanation": f"ceiling: {name}", **{m: str(bootstrap(best[m])) for m in MEASURES}, "n": len(best)}
             for name, best in ((name, ceiling[name]) for name in ceiling.columns.unique(0))
@@ -91,6 +96,12 @@ def control_table(scored: pd.DataFrame, ceiling: pd.DataFrame | None) -> pd.Data
     return table.rename(columns={"patch_f1": "patch F1"})
 
 
+def without_judges(table: pd.DataFrame) -> pd.DataFrame:
+    """:func:`control_table` as it fits on a page: the measures of the truth, where it is known."""
+    known = [c for c in ("explanation", "patch F1", "correctness", "share of ceiling", "n") if c in table]
+    return table[known] if "patch F1" in table else table
+
+
 def table6(scored: pd.DataFrame, hybrid: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     """Methods and their controls, the published numbers beside ours where there are any.
 
@@ -116,6 +127,35 @@ def table6(scored: pd.DataFrame, hybrid: pd.DataFrame, paper: pd.DataFrame) -> p
                 row[f"{title}, paper"] = f"{theirs[metric].iloc[0]:.3f}" if len(theirs) else "-"
         rows.append({**row, "n": len(part)})
     return pd.DataFrame(rows)
+
+
+def means_of(table: pd.DataFrame) -> pd.DataFrame:
+    """:func:`table6` as it fits on a page: means, published ones in a line of their own, controls in words."""
+    order = {"steering": 0, "top-k": 1, "hybrid": 2}
+    rows = sorted(
+        table.to_dict("records"),
+        key=lambda r: (
+            next(place for stem, place in order.items() if r["method"].startswith(stem)),
+            list(METHODS).index(r["method"]),
+            list(CELLS).index(r["control"].strip("-")),
+        ),
+    )
+    titles = [c.removesuffix(", paper") for c in table if c.endswith(", paper")]
+    titles += [c for c in table if c not in ("method", "control", "n", *titles) and not c.endswith(", paper")]
+    shown = []
+    for row in rows:
+        method = METHODS[row["method"]]
+        direction, images = CELLS[row["control"].strip("-")]
+        about = {
+            "method": worded(method),
+            "direction": direction if method.steer else "none",
+            "images": "blank" if method.evidence == "blank" else images,
+        }
+        shown.append({**about, **{narrow(t): row[t].split()[0] for t in titles}, "n": f"{row['n']}"})
+        theirs = {narrow(t): row.get(f"{t}, paper", "-") for t in titles}
+        if set(theirs.values()) != {"-"}:
+            shown.append({"method": "published", "direction": "", "images": "", **theirs, "n": ""})
+    return pd.DataFrame(shown)
 
 
 def control_effects(scored: pd.DataFrame, method: str) -> pd.DataFrame:
@@ -147,19 +187,64 @@ def own_direction(scored: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def findings(steering: pd.DataFrame, hybrid: pd.DataFrame) -> list[str]:
-    """What the controls say.
+def beside(table: pd.DataFrame, rows: list[str], columns: str, heads: dict[str, str]) -> pd.DataFrame:
+    """A table of effects as it fits on a page: a column with an interval in it for each of some values of a column.
 
     Parameters
     ----------
-    steering, hybrid : from :func:`control_effects` of Steering, and from :func:`own_direction`.
+    rows : columns that name a row.
+    columns, heads : the column whose values stand side by side, and what they are called; others are left out.
     """
-    own = steering[(steering.what == "Steering - control") & (steering.control == ALL)]
-    lines = [
-        contrast(titled(r.metric), "Steering", "the mean of its controls", e)
-        for r, e in zip(own.itertuples(), as_estimates(own))
-        if r.metric != "without iou"
-    ]
-    both = hybrid[(hybrid.evidence == BOTH) & (hybrid.metric != "without iou")]
+    part = table[table[columns].isin(heads)]
+    part = part.assign(estimate=[number(e) for e in as_estimates(part)])
+    wide = part.pivot(index=rows, columns=columns, values="estimate")[[c for c in heads if c in set(part[columns])]]
+    first = pd.MultiIndex.from_frame(part[rows].drop_duplicates()) if len(rows) > 1 else part[rows[0]].unique()
+    return wide.loc[first].reset_index().rename(columns=heads).rename_axis(columns=None)
+
+
+def findings(steering: pd.DataFrame, hybrid: pd.DataFrame, four: pd.DataFrame) -> list[str]:
+    """Whether it is the direction, and what that rests on.
+
+    Parameters
+    ----------
+    steering, hybrid, four : from :func:`control_effects` of Steering, :func:`own_direction` and :func:`two_by_two`.
+    """
+    own = steering[steering.what == "Steering - control"].set_index(["control", "metric"])
+    given = hybrid.set_index(["evidence", "metric"])
+    known = [COMPOSITE, *(m for m in ("correctness",) if m in set(steering.metric))]
+
+    def of(table: pd.DataFrame, *key: str) -> Estimate:
+        return as_estimates(table.loc[[key]])[0]
+
+    lines = [answer(of(own, ALL, COMPOSITE), {mode: of(given, mode, COMPOSITE) for mode in MODES})]
+    lines += [contrast(_unit(m), "Steering", "the mean of its controls", of(own, ALL, m)) for m in known]
+    chance = steering[(steering.what == "control") & (steering.control == ALL) & (steering.metric == "auroc")]
+    lines.append(f"AUROC of Steering's controls, where chance has 0.5: {number(*as_estimates(chance))}.")
     pair = ("the hybrid with its own direction", "with another latent's")
-    return lines + [contrast(titled(r.metric), *pair, e) for r, e in zip(both.itertuples(), as_estimates(both))]
+    lines += [contrast(f"{_unit(m)}, both evidences", *pair, of(given, BOTH, m)) for m in known]
+    for (mode, what), part in four[four.metric == COMPOSITE].groupby(["evidence", "what"], sort=False):
+        if what == "own images, beside the own direction":
+            pair = ("the hybrid with its own images", "with another latent's")
+            lines.append(contrast(f"{_unit(COMPOSITE)}, {mode}", *pair, *as_estimates(part)))
+    return lines
+
+
+def answer(steering: Estimate, hybrid: dict[str, Estimate]) -> str:
+    """Whether it is the direction, in a sentence.
+
+    Parameters
+    ----------
+    steering : Steering minus the mean of its controls, in the composite.
+    hybrid : by kind of evidence, the hybrid with its own direction minus with another latent's.
+    """
+    told = {True: "yes", False: "this is not shown"}
+    parts = [f"{mode} {told[side(e) > 0]} ({number(e)})" for mode, e in hybrid.items()]
+    return (
+        f"Is it the direction? For Steering {told[side(steering) > 0]}: own minus control is {number(steering)} "
+        f"standard deviations of the composite. For the hybrid, own minus another's direction: {', '.join(parts)}."
+    )
+
+
+def _unit(metric: str) -> str:
+    """A metric as sentences call it."""
+    return f"{titled(metric)}{' (standard deviations)' * (metric == COMPOSITE)}"

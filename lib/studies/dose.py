@@ -28,6 +28,7 @@ DOSED = (STEERING.add, *TOP_K)  # the methods whose response to the dose is meas
 TOGETHER = "Top-k, both"  # the mean of both kinds of evidence, latent by latent
 BEYOND = f"{TOGETHER} - Steering"
 METRICS = ("context", "error", "object")
+USUAL = "#888888"  # colour of the world of all other notebooks
 FIXED, REFITTED = "fixed", "refitted"  # the dictionary: of the main run, or trained in the world itself
 # Only ordinary scenes, objects on a surface: empty ones have no context; wallpaper and close-ups hide most of the
 # surface, so that they are hardly ever top images of a background latent, and would but thin the others out.
@@ -111,6 +112,24 @@ def dose_table(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return out[["dictionary", *out.columns.drop("dictionary")]]
 
 
+def shown(table: pd.DataFrame) -> pd.DataFrame:
+    """:func:`dose_table` for a page: a row for each dictionary, method and dose, a column for each outcome."""
+    own = table[(table.method != TOGETHER) & (table.metric != "object")]
+    keys = ["dictionary", "method", "dose", "n"]
+    cells = own.assign(cell=[str(e) for e in as_estimates(own)], method=own.method.map(lambda key: METHODS[key].label))
+    order = cells[keys].drop_duplicates().set_index(keys)
+    wide = cells.pivot(index=keys, columns="metric", values="cell").reindex(order.index)
+    return wide.reset_index()[["dictionary", "method", "dose", "context", "error", "n"]].rename_axis(columns=None)
+
+
+def effects_shown(table: pd.DataFrame) -> pd.DataFrame:
+    """:func:`dose_effects` for a page, with names in words."""
+    names = {method.key: method.label for method in DOSED}
+    slopes = [str(e) for e in as_estimates(table)]
+    own = {"dictionary": table.dictionary, "explanation": table.method.replace(names), "slope": slopes}
+    return pd.DataFrame({**own, "p": table.p.round(4), "n": table.n})
+
+
 def apart(a: pd.Series, b: pd.Series) -> Estimate:
     """Mean of ``a`` minus mean of ``b``, which are about different latents, with its 95 % interval and p-value.
 
@@ -158,26 +177,43 @@ def dose_figure(table: pd.DataFrame, usual: float) -> Figure:
     usual : co-occurrence in the world of all other notebooks.
     """
     titles = {"context": "context: the object stood in a top image", "error": "error: it stood in none"}
-    fig, axes = plt.subplots(1, 2, figsize=(9.4, 3), sharey=True)
+    fig, axes = plt.subplots(1, 2, figsize=(8.6, 3.7), sharey=True)
     for axis, (metric, title) in zip(axes, titles.items()):
         for method in DOSED:
             _responses(axis, table[(table.method == method.key) & (table.metric == metric)], method)
-        axis.axvline(usual, color="#AAAAAA", lw=0.8)
-        axis.set(title=title, xlabel="co-occurrence of object and habitat")
-    n = {name: sorted(set(part.n)) for name, part in table.groupby("dictionary")}
-    counts = {name: " and ".join(map(str, found)) for name, found in n.items()}
-    axes[0].set_ylabel("background latents\nexplained by an object")
+        axis.axvline(usual, color=USUAL, lw=1.2, ls=":", zorder=0)
+        axis.set(title=title, xlabel="dose: co-occurrence of object and habitat")
+    axes[0].set_ylabel("share of background latents")
     lines: list[Artist] = [
         Line2D([], [], color=colour_of(m.key), ls=_style(m), marker="o", ms=3, label=m.label) for m in DOSED
     ]
-    label = f"lines: fixed dictionary (n = {counts[FIXED]});\nbands and bars: 95 % intervals"
-    lines.append(Patch(facecolor="black", alpha=0.15, label=label))
+    counts = _counts(table)
+    lines.append(Patch(facecolor="black", alpha=0.15, label=f"fixed dictionary (n = {counts[FIXED]}), 95 % band"))
     if REFITTED in counts:
-        label = f"diamonds: a dictionary\ntrained in each world (n = {counts[REFITTED]})"
-        lines.append(Line2D([], [], color="black", ls="", marker="D", mfc="none", ms=5, label=label))
-    lines.append(Line2D([], [], color="#AAAAAA", lw=0.8, label="world of the other notebooks"))
-    axes[1].legend(handles=lines, loc="center left", bbox_to_anchor=(1, 0.5))
+        label = f"dictionary trained in each world (n = {counts[REFITTED]}), 95 % bar"
+        lines.append(Line2D([], [], color="black", ls="", marker="D", mfc="none", mec="black", ms=5, label=label))
+    lines.append(Line2D([], [], color=USUAL, lw=1.2, ls=":", label="world of the other notebooks"))
+    fig.legend(handles=lines, loc="outside lower center", ncols=2)
     return fig
+
+
+def _counts(table: pd.DataFrame) -> dict[str, str]:
+    """Latents at each dose, by kind of dictionary: ``38``, or ``80 and 70`` where doses differ."""
+    groups = table.groupby("dictionary", sort=False).n
+    return {str(name): " and ".join(dict.fromkeys(map(str, n))) for name, n in groups}
+
+
+def dose_caption(table: pd.DataFrame, usual: float) -> str:
+    """What :func:`dose_figure` shows, for those who see nothing else."""
+    counts = _counts(table)
+    grown = f" Diamonds: the same with a dictionary trained in each world (n = {counts.get(REFITTED)})."
+    return (
+        f"Share of background latents that are explained by an object, as objects stand in their habitats never (0) to "
+        f"always (1) in the images from which top images are taken. Left: the object stood in a top image; right: in "
+        f"none. Lines and 95 % bands: Steering (orange), Top-k with masks (blue, dashed) and with heatmaps (blue, "
+        f"solid), one fixed dictionary (n = {counts[FIXED]} latents, the same at each dose)."
+        f"{grown if REFITTED in counts else ''} Dotted: the world of the other notebooks ({usual:g})."
+    )
 
 
 def _style(method: Method) -> str:
@@ -194,13 +230,11 @@ def _responses(axis: Axes, table: pd.DataFrame, method: Method) -> None:
 
 
 def findings(effects: pd.DataFrame) -> list[str]:
-    """The response to the dose in words, from :func:`dose_effects`."""
+    """The response to the dose in words, from :func:`dose_effects`: Top-k's beyond Steering's, which is coincidence."""
     lines = []
     names = {FIXED: "with the dictionary fixed", REFITTED: "with a dictionary trained in each world"}
-    whose = {m: f"{METHODS[m].family}'s" for m in [STEERING.add.key]}
-    whose |= {TOGETHER: "Top-k's", BEYOND: "Top-k's (beyond Steering's)"}
     for row, e in zip(effects.to_dict("records"), as_estimates(effects)):
-        if row["method"] in whose:
-            what = f"{whose[row['method']]} share of context errors, {names[row['dictionary']]},"
+        if row["method"] == BEYOND:
+            what = f"Top-k's share of context errors, beyond Steering's, {names[row['dictionary']]},"
             lines.append(trend(what, "from the lowest to the highest co-occurrence", e))
     return lines

@@ -17,6 +17,7 @@ from lib.methods import Method
 from lib.metrics import METRICS, voters
 from lib.run import Run
 from lib.studies.proxies import TRUTH
+from lib.studies.significance import brief, called
 
 KINDS = {"overrates": -1, "underrates": 1}  # and the sign by which the most extreme comes first
 
@@ -39,26 +40,52 @@ def failures(scored: pd.DataFrame, methods: Sequence[Method], each: int = 1, tru
     return pd.concat(rows, ignore_index=True)[columns]
 
 
+def shown(worst: pd.DataFrame, truth: str = TRUTH) -> pd.DataFrame:
+    """:func:`failures` for people: what the metric gave, and the truth."""
+    return pd.DataFrame(
+        {
+            "metric": worst.proxy.map(brief) + " " + worst.kind,
+            "latent": worst.latent,
+            "method": worst.method.map(called),
+            "explanation": worst.explanation.replace("", "(nothing)"),
+            "score": [f"{row[row.proxy]:.2f}" for _, row in worst.iterrows()],
+            "truth": worst[truth].map("{:.2f}".format),
+            "gap": worst.gap.map("{:+.2f}".format),
+        }
+    )
+
+
+WIDTH, GAP, WORDS = 9.0, 0.4, 0.62  # inches: of a sheet, between its halves, and for the words above pictures
+
+
 def failure_sheet(run: Run, worst: pd.DataFrame, truth: str = TRUTH) -> Figure:
     """The first of :func:`failures` of each proxy, a row each: overrated on the left, underrated on the right.
 
     Pictures are a latent's held-out top images, masked; words have the colour of their method.
     """
     k, names = run.profile.explain.k, list(dict.fromkeys(worst.proxy))
-    fig = plt.figure(figsize=(9, 1.5 * len(names)))
-    for line, proxy in zip(np.atleast_1d(fig.subfigures(len(names), 1)), names):
-        for panel, kind in zip(line.subfigures(1, len(KINDS)), KINDS):
+    size = (WIDTH - GAP) / (2 * k)  # of a picture, with the space beside it
+    height = size + WORDS
+    fig = plt.figure(figsize=(WIDTH, height * len(names)), layout="none")
+    for row, proxy in enumerate(names):
+        bottom = height * (len(names) - 1 - row)
+        for half, kind in enumerate(KINDS):
             item = worst[(worst.proxy == proxy) & (worst.kind == kind)].iloc[0]
-            title = f"{METRICS[proxy].title} {kind} ({item[proxy]:.2f}; correctness {item[truth]:.2f})"
-            # The second line is left free for the words, which have a colour of their own.
-            panel.suptitle(f"{title}, latent {item.latent}\n", fontsize=7.5, x=0.02, ha="left")
-            axes = panel.subplots(1, k, squeeze=False)[0]
-            shown = pictures(run.held_out.top, run.held_out.images, item.latent, k, "masks")
-            words = shorten(item.explanation, 70, placeholder="...") or "(nothing)"
-            look = {"fontsize": 7.5, "color": colour_of(item.method), "in_layout": False}
-            axes[0].text(0, 1.1, words, transform=axes[0].transAxes, **look)
-            for place, axis in enumerate(axes):
-                axis.axis("off")
-                if place in shown:
-                    axis.imshow(shown[place])
+            left = half * (WIDTH + GAP) / 2
+            pages = pictures(run.held_out.top, run.held_out.images, item.latent, k, "masks")
+            for place in range(k):
+                box = (left + place * size, bottom, 0.96 * size, 0.96 * size)
+                axis = fig.add_axes(tuple(v / w for v, w in zip(box, 2 * (WIDTH, height * len(names)))))
+                axis.set(xticks=[], yticks=[])
+                axis.spines[:].set(visible=place in pages, color="#999999", lw=0.4)
+                if place in pages:
+                    axis.imshow(pages[place])
+                else:
+                    axis.patch.set_visible(False)
+            title = f"{METRICS[proxy].title} {kind}: {item[proxy]:.2f}, truth {item[truth]:.2f} (latent {item.latent})"
+            words = shorten(item.explanation, 60, placeholder="...") or "(nothing)"
+            texts = ((title, 0.25, "black"), (f"“{words}”", 0.07, colour_of(item.method)))
+            for text, above, colour in texts:
+                at = (left / WIDTH, (bottom + 0.96 * size + above) / (height * len(names)))
+                fig.text(*at, text, fontsize=8.5, color=colour, ha="left", va="bottom")
     return fig

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lib.effects import BOTH, KEYS, as_estimates, column, effect, of_family, values
-from lib.findings import contrast, number
+from lib.findings import contrast, number, side
 from lib.judges import Reader
 from lib.methods import STEERING, TOP_K, trio
 from lib.metrics import voters
@@ -176,28 +176,55 @@ def _row(table: pd.DataFrame, **where: str) -> Estimate:
     return as_estimates(table[np.logical_and.reduce([table[name] == value for name, value in where.items()])])[0]
 
 
+def _answer(best_of: pd.DataFrame, retrieval: pd.DataFrame | None) -> str:
+    """Which explanation to keep, and whether a description finds a feature. Only what is shown has a number."""
+    e = _row(best_of, what="hybrid - Top-k")
+    vote = {
+        1: f"The hybrid wins more of the rank votes than Top-k ({number(e)})",
+        0: "The rank vote does not tell the hybrid from Top-k",
+        -1: f"The hybrid wins fewer of the rank votes than Top-k ({number(e)})",
+    }[side(e)]
+    if retrieval is None:
+        return f"{vote}. Whether a description finds a feature cannot be counted where the truth is not known."
+    chance, top_k = (
+        _row(retrieval, what=f"Steering - {other}", concepts="all", measure="share")
+        for other in ("random ranking", "Top-k")
+    )
+    found = {
+        1: f"A description finds features: search in Steering's explanations is better than chance ({number(chance)})",
+        0: "It is not shown that a search in Steering's explanations finds features",
+        -1: f"A search in Steering's explanations is worse than chance ({number(chance)})",
+    }[side(chance)]
+    than = {
+        1: f"and better than one in Top-k's ({number(top_k)})",
+        0: "and is not told apart from one in Top-k's",
+        -1: f"and worse than one in Top-k's ({number(top_k)})",
+    }[side(top_k)]
+    return f"{found}, {than}. {vote}."
+
+
 def findings(
     best_of: pd.DataFrame, levels: pd.DataFrame | None = None, retrieval: pd.DataFrame | None = None
 ) -> list[str]:
-    """Notebook 14 in sentences, from its tables of effects; the last two are there where the truth is known."""
+    """Notebook 14 in sentences, the answer first, from its tables of effects; the last two where the truth is known."""
     decided = best_of.set_index("what").decided
-    lines = []
-    for a, b in (("hybrid", "Top-k"), ("hybrid", "Steering"), ("Steering", "Top-k")):
+    lines = [_answer(best_of, retrieval)]
+    for a, b in (("hybrid", "Top-k"), ("Steering", "Top-k")):
         what = f"{a} - {b}"
         sentence = contrast("Share of rank votes won", a, b, _row(best_of, what=what))
         lines.append(f"{sentence} {decided[what]} of these latents have one of the two as sole winner.")
     scaled, unscaled = (number(_row(best_of, what=what)) for what in (PASSES, AS_PUBLISHED))
-    lines.append(f"The filter, scaled to the unit of each dictionary, lets a share of {scaled} pass.")
-    lines.append(f"With the published number and our units it would be {unscaled}.")
+    lines.append(
+        f"The filter, scaled to the unit of each dictionary, lets a share of {scaled} pass; with the published number "
+        f"and our units it would be {unscaled}."
+    )
     if levels is not None:
         for first, second in (("Steering", "Top-k"), ("Steering", "random directions")):
             e = _row(levels, level="low-level", what=f"{first} - {second}")
             lines.append(contrast("Share of truly low-level latents named rightly", first, second, e))
     if retrieval is not None:
         wanted = [("depth and perspective", "Steering", "random directions")]
-        wanted += [("all", "Steering", other) for other in ("random directions", "Top-k")] + [
-            ("all", "hybrid", "Top-k")
-        ]
+        wanted += [("all", "Steering", other) for other in ("random directions", "Top-k")]
         for concepts, first, second in wanted:
             e = _row(retrieval, what=f"{first} - {second}", concepts=concepts, measure="share")
             lines.append(contrast(f"Search for {concepts}, activation on what was sought", first, second, e))

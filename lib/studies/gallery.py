@@ -17,6 +17,8 @@ from lib.figures import COLOURS, colour_of
 from lib.methods import Mode, trio
 from lib.run import Run
 
+_WORDS = 0.17  # where explanations begin, right of their scores, as a share of the width
+
 
 def quality_of(scored: pd.DataFrame) -> str:
     """The best measure of quality that a table has: ``correctness``, or else ``iou``."""
@@ -35,8 +37,8 @@ def gallery(
 ) -> Figure:
     """Top images under masks or heatmaps, three explanations with their scores, and the best sentence if known.
 
-    Scores are correctness, or IoU where that is not known; the first row says which. ``labels`` says what a row is
-    a case of, where there is something to say.
+    Scores are correctness, or IoU where that is not known; the head above them says which. ``labels`` says what a row
+    is a case of, where there is something to say.
     """
     k, own = run.profile.explain.k, scored[scored.control == ""].set_index(["latent", "method"])
     fig, axes = plt.subplots(
@@ -55,12 +57,14 @@ def gallery(
             lines.append((colour_of(method.key), text, cell[quality_of(scored)]))
         if run.truth:
             sentence, ceiling = run.truth.best_sentence(latent)
-            lines.append((COLOURS["Ceiling"], f"best possible: {sentence}", ceiling))
+            lines.append((COLOURS["Ceiling"], f"best found: {sentence}", ceiling))
         for height, (colour, text, score) in zip((0.86, 0.6, 0.34, 0.08), lines):
             text = text if len(text) < 74 else text[:71] + "..."
-            row[-1].text(0.02, height, f"{score:.2f}", color=colour, fontsize=8, weight="bold", va="center")
-            row[-1].text(0.12, height, text, color=colour, fontsize=8, va="center")
-    axes[0, -1].set_title(f"{titled(quality_of(scored))}, explanation", fontsize=7.5, pad=2, x=0.02)
+            row[-1].text(0.1, height, f"{score:.2f}", color=colour, fontsize=8, weight="bold", va="center", ha="right")
+            row[-1].text(_WORDS, height, text, color=colour, fontsize=8, va="center")
+    head = {"xytext": (0, 2), "xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 7.5}
+    axes[0, -1].annotate(titled(quality_of(scored)).replace("Correctness", "correctness"), (0, 1), **head)
+    axes[0, -1].annotate("method: what it said", (_WORDS, 1), **head)
     return fig
 
 

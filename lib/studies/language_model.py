@@ -7,13 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.ticker import EngFormatter
 
-from lib.effects import COMPOSITES, as_estimates, differences, with_composites
-from lib.findings import contrast
+from lib.effects import COMPOSITES, as_estimates, column, differences, effect, titled, with_composites
+from lib.findings import contrast, number, side
 from lib.images import BLANK
 from lib.methods import METHODS, NOTHING, STEERING, TOP_K
 from lib.metrics import metrics_of
 from lib.run import Run
+from lib.stats import difference
 from lib.studies.sensitivity import base_images
 from lib.vlm import VLM, Checkpoint
 
@@ -92,33 +94,132 @@ def step_effects(scored: pd.DataFrame) -> pd.DataFrame:
 
     Seeds are paired by their number; a size with fewer is paired with those that it has, in turn.
     """
-    scored, of = with_composites(scored[scored.method != NOTHING.key]), seeds(scored)
-    sizes = list(of)
+    scored, sizes = paired(scored), list(seeds(scored))
     steps = list(dict.fromkeys([*zip(sizes[1:], sizes), (sizes[-1], sizes[0])]))
-    number = max(map(len, of.values()))
-    full = pd.concat(
-        [
-            scored[scored.explainer == names[i % len(names)]].assign(dictionary=i)
-            for names in of.values()
-            for i in range(number)
-        ]
-    )
     tables = [
         differences(part, "size", steps, (*metrics_of(scored), *COMPOSITES)).assign(method=method)
-        for method, part in full.groupby("method", sort=False)
+        for method, part in scored.groupby("method", sort=False)
     ]
     table = pd.concat(tables, ignore_index=True)
     whole = (table["first"] == sizes[-1]) & (table["second"] == sizes[0])
     return table.assign(step=np.where(whole, "whole way", "one size"))
 
 
-def findings(steps: pd.DataFrame) -> list[str]:
-    """What the steps say: one sentence for each method and step, by the composite; correctness where it is known."""
-    own = steps[steps.metric.isin(["composite", "correctness"])]
-    return [
+def paired(scored: pd.DataFrame) -> pd.DataFrame:
+    """All but unsteered answers, with composites; every size has as many seeds, numbered by ``dictionary``.
+
+    A size with fewer repeats those that it has, in turn.
+    """
+    scored, of = with_composites(scored[scored.method != NOTHING.key]), seeds(scored)
+    number = max(map(len, of.values()))
+    full = [
+        scored[scored.explainer == names[i % len(names)]].assign(dictionary=i)
+        for names in of.values()
+        for i in range(number)
+    ]
+    return pd.concat(full)
+
+
+def beyond_naming(scored: pd.DataFrame) -> pd.DataFrame:
+    """What Steering gains from the smallest size to the largest, less what Top-k gains, by metric.
+
+    Top-k's gain is that of naming what is shown in pictures; what is left is about reading a steered encoder.
+    """
+    scored, sizes = paired(scored), list(seeds(scored))
+    rows = []
+    for metric in (*metrics_of(scored), *COMPOSITES):
+        gains = []
+        for method in (STEERING.add, TOP_K.masks):
+            own = scored[scored.method == method.key]
+            first, second = (column(own[own["size"] == size], metric) for size in (sizes[-1], sizes[0]))
+            gains.append(first - second)
+        rows.append({"first": sizes[-1], "second": sizes[0], "metric": metric, **effect(difference(*gains))})
+    return pd.DataFrame(rows)
+
+
+def sizes_shown(table: pd.DataFrame) -> pd.DataFrame:
+    """Means by method and size for a page: the metrics of the paper's figure, and the truth where it is known."""
+    metrics = [m for m in ("auroc", "synthetic", "correctness") if m in set(table.metric)]
+    own = table[table.metric.isin(metrics)]
+    own = own.assign(
+        cell=[str(e) for e in as_estimates(own)],
+        method=own.method.map(lambda key: METHODS[key].family),
+        parameters=own.parameters.map(EngFormatter(places=1)),
+    )
+    return _pivot(own, ["method", "size", "parameters", "n"], metrics)
+
+
+def steps_shown(steps: pd.DataFrame) -> pd.DataFrame:
+    """:func:`step_effects` for a page: a row for each method and step, with the composite, AUROC and the truth."""
+    metrics = [m for m in ("composite", "auroc", "correctness") if m in set(steps.metric)]
+    own = steps[steps.metric.isin(metrics)]
+    cells = {
+        "cell": [str(e) for e in as_estimates(own)],
+        "method": own.method.map(lambda key: METHODS[key].family),
+        "difference": own["first"] + " - " + own["second"],
+    }
+    return _pivot(own.assign(**cells), ["method", "difference"], metrics)
+
+
+def _pivot(own: pd.DataFrame, keys: list[str], metrics: list[str]) -> pd.DataFrame:
+    order = own[keys].drop_duplicates().set_index(keys)
+    wide = own.pivot(index=keys, columns="metric", values="cell").reindex(order.index)[metrics]
+    return wide.rename(columns=titled).reset_index().rename_axis(columns=None)
+
+
+def findings(steps: pd.DataFrame, beyond: pd.DataFrame | None = None) -> list[str]:
+    """What the steps say: the answer; each method and step by the composite; the whole way by the truth, where known.
+
+    Parameters
+    ----------
+    beyond : from :func:`beyond_naming`.
+    """
+    steps = steps[steps["first"] != steps["second"]]
+    if steps.empty:  # a single size has nothing to be compared with
+        return []
+    composite, whole = steps.metric == "composite", steps.step == "whole way"
+    main = ~whole if steps["first"].nunique() == 1 and not whole.all() else whole  # one size alone: against the next
+    lines = [_answer(steps[composite & main])]
+    own = steps[(composite & ~main) | ((steps.metric == "correctness") & main)]
+    lines += [
         contrast(f"{METHODS[r.method].family}, {r.metric}", f"the {r.first} model", f"the {r.second} one", e)
         for r, e in zip(own.itertuples(), as_estimates(own))
     ]
+    if beyond is not None:
+        (e,) = as_estimates(beyond[beyond.metric == "composite"])
+        ends = f"the {beyond['first'].iloc[0]} model minus the {beyond['second'].iloc[0]} one"
+        lines.append(contrast(f"Gain in the composite ({ends})", "Steering's", "Top-k's", e))
+    return lines
+
+
+def _answer(main: pd.DataFrame) -> str:
+    """What the larger model brings each method, by the composite: a gain, a loss, or nothing that is shown."""
+    signs = {1: "gain", 0: "show no difference", -1: "lose"}
+    told = [
+        f"{METHODS[r.method].family}'s explanations {signs[side(e)]} (composite {number(e)}, n = {e.n})"
+        for r, e in zip(main.itertuples(), as_estimates(main))
+    ]
+    first, second = main[["first", "second"]].iloc[0]
+    return f"From the {second} to the {first} language model, {', '.join(told)}."
+
+
+def blank_shown(said: pd.DataFrame) -> pd.DataFrame:
+    """What explainers say to empty pictures, for a page: a row for each size and picture, answers with their number."""
+    rows = []
+    own = said.assign(size=said.explainer.map(size_of))
+    for (size, picture), part in own.groupby(["size", "picture"], sort=False):
+        times = part.says.value_counts(sort=False)
+        answers = "; ".join(f"{text} ({n})" if len(part) > 1 else text for text, n in times.items())
+        rows.append({"size": size, "picture": picture, "models": len(part), "answers": answers})
+    return pd.DataFrame(rows)
+
+
+def blank_effects_shown(table: pd.DataFrame) -> pd.DataFrame:
+    """:func:`blank_effects` for a page: a row for each size, a column for each picture."""
+    cells = table.assign(cell=[f"{e * n:.0f} of {n}" for e, n in zip(table.estimate, table.n)])
+    order = {name: list(dict.fromkeys(table[name])) for name in ("size", "picture")}
+    wide = cells.pivot(index="size", columns="picture", values="cell").loc[order["size"], order["picture"]]
+    return wide.reset_index().rename_axis(columns=None)
 
 
 def blank_effects(run: Run, said: pd.DataFrame) -> pd.DataFrame:

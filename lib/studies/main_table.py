@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.figure import Figure
 
 from lib.effects import BOTH, COMPOSITE, column, titled, values, with_composites
-from lib.findings import contrast, number
+from lib.figures import colour_of, intervals
+from lib.findings import contrast, number, side
 from lib.methods import COMPARED, MODES, STEERED, STEERING, Method
 from lib.metrics import METRICS, metrics_of
 from lib.paper import csv_of
 from lib.run import Run
 from lib.stats import Estimate, bootstrap, bootstrap_ratio, difference
-from lib.studies.significance import sides
+from lib.studies.significance import pairs_of, sides
+
+BEST = {
+    "Steering": "Being steered explains best: Steering",
+    "Top-k": "Looking at pictures explains best: Top-k",
+    "hybrid": "Both together explain best: the hybrid",
+}
 
 
 @dataclass(frozen=True)
@@ -50,31 +61,97 @@ def rows_of(scored: pd.DataFrame) -> list[Row]:
     ]
 
 
+def worded(method: Method) -> str:
+    """A method as tables and axes call it where there is little room: ``hybrid, masks, add``."""
+    return method.label.replace(method.family, method.short)
+
+
+def narrow(title: str) -> str:
+    """A metric's title as the head of a narrow column."""
+    return title.removesuffix(" activation")
+
+
 def main_table(scored: pd.DataFrame, paper: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Table 1 with intervals, the published numbers beside ours where there are any.
+    """Table 1 with intervals, the published numbers with ours where there are any.
 
     Returns
     -------
-    The table with a column for every number, and the same for people to read.
+    The table with a column for every number; and the same for people to read, where each method has a line of means,
+    one of intervals below it, and one of published numbers.
     """
     numbers, shown = [], []
     for row in rows_of(scored):
         method = row.method
         theirs = paper[(paper.method == method.family) & (paper.evidence == method.evidence)]
-        names = {"method": method.family, "evidence": method.evidence, "intervention": method.steer or "none"}
-        cells, text = {**names}, {**names}
-        for metric, title in metrics_of(scored).items():
+        there = len(theirs) and method.steer != "replace"  # the published runs add; what replacing gives was not
+        cells = {"method": method.family, "evidence": method.evidence, "intervention": method.steer or "none"}
+        published: dict[str, float] = {}
+        for metric in metrics_of(scored):
             e = row.estimates[metric]
             cells |= {metric: e.mean, f"{metric}_low": e.low, f"{metric}_high": e.high}
-            text[title] = str(e)
-            if metric in paper:  # the published runs add; what replacing gives was not published
-                there = len(theirs) and method.steer != "replace"
-                value = float(theirs[metric].iloc[0]) if there else None
-                cells[f"{metric}_paper"] = value
-                text[f"{title}, paper"] = "-" if value is None else f"{value:.3f}"
+            if metric in paper:
+                cells[f"{metric}_paper"] = float(theirs[metric].iloc[0]) if there else None
+                published |= {metric: cells[f"{metric}_paper"]} if there else {}
         numbers.append({**cells, "failed": row.failed, "n": row.n})
-        shown.append({**text, "failed": row.failed, "n": row.n})
+        shown += _lines(row, published)
     return pd.DataFrame(numbers), pd.DataFrame(shown)
+
+
+def _lines(row: Row, published: Mapping[str, float]) -> list[dict[str, str]]:
+    """A row of Table 1 as lines that fit on a page."""
+    heads = {metric: narrow(METRICS[metric].title) for metric in row.estimates}
+    means = {heads[m]: f"{e.mean:z.3f}" for m, e in row.estimates.items()}
+    ends = {heads[m]: f"[{e.low:z.2f}, {e.high:z.2f}]" for m, e in row.estimates.items()}
+    theirs = {heads[m]: f"{published[m]:.3f}" if m in published else "-" for m in heads}
+    lines = [{"method": worded(row.method), **means, "n": f"{row.n}"}, {"method": "95 % interval", **ends, "n": ""}]
+    return [*lines, {"method": "published", **theirs, "n": ""}] if published else lines
+
+
+def panels(rows: Mapping[str, Sequence[Row]]) -> Figure:
+    """Means with their intervals: a line of panels for each subject, and a panel in it for each metric.
+
+    Parameters
+    ----------
+    rows : by the subject's name; of several subjects with the same methods.
+    """
+    first, alone = next(iter(rows.values())), len(rows) == 1
+    replacing = any(row.method.steer == "replace" for row in first)
+    size = (9.6, 0.9 + sum(0.4 + 0.25 * len(some) for some in rows.values()))
+    shared = {"sharey": "row", "sharex": "col", "squeeze": False}
+    fig, axes = plt.subplots(len(rows), len(first[0].estimates), figsize=size, **shared)
+    for line, (subject, some) in zip(axes, rows.items()):
+        names = [worded(row.method) if replacing else worded(row.method).removesuffix(", add") for row in some]
+        labels = [f"{name} (n = {row.n})" if alone else name for name, row in zip(names, some)]
+        for axis, metric in zip(line, first[0].estimates):
+            intervals(axis, labels, [row.estimates[metric] for row in some], [colour_of(r.method.key) for r in some])
+        line[0].set_ylabel("" if alone else f"{textwrap.fill(subject, 22)}\n(n = {some[0].n})")
+    for axis, metric in zip(axes[0], first[0].estimates):
+        axis.set_title(textwrap.fill(METRICS[metric].title, 12), pad=7)
+    fig.supxlabel("mean over test latents, 95 % bootstrap interval", fontsize=9)
+    return fig
+
+
+def paired_figure(less: pd.Series, what: str) -> Figure:
+    """Paired differences of latents, and the interval of their mean by what of them is drawn anew.
+
+    Parameters
+    ----------
+    less : indexed by :data:`lib.effects.KEYS`.
+    what : names them, for an axis.
+    """
+    drawn = {
+        "latents, one by one": bootstrap(less.to_numpy()),
+        "concepts": bootstrap(less.droplevel("dictionary")),
+        "concepts and dictionaries": bootstrap(less),
+    }
+    fig, (left, right) = plt.subplots(1, 2, figsize=(9, 2.6), width_ratios=[1.2, 1])
+    left.hist(less, bins=40, color="#56B4E9")
+    left.set(xlabel=f"{what}, of one latent", ylabel="number of latents")
+    intervals(right, list(drawn), list(drawn.values()), ["black"] * len(drawn))
+    right.set(xlabel="mean over latents, 95 % interval", title="drawn anew:")
+    for axis in (left, right):
+        axis.axvline(0, color="black", lw=0.8)
+    return fig
 
 
 def table_note(run: Run, scored: pd.DataFrame) -> str:
@@ -90,23 +167,26 @@ def table_note(run: Run, scored: pd.DataFrame) -> str:
     )
     return (
         f"{subject.name}, layer {subject.layer}; {which}, mean and 95 % bootstrap interval over dictionaries, concepts "
-        "and latents; protocol: corrected (held-out images, failures scored as failures, AUROC per latent). "
+        f"and latents; protocol: corrected (held-out images, failures scored as failures, AUROC per latent); "
+        f"{int(own.failed.sum())} of {len(own)} explanations failed. Hybrid: Steering-informed Top-k. Published: the "
+        "paper's numbers, of its own model on photographs. "
         f"Coefficients in units of the mean norm, by dictionary: {'; '.join(chosen)}."
     )
 
 
 def findings(scored: pd.DataFrame, ceiling: pd.DataFrame | None) -> list[str]:
-    """What the main table says, in sentences made from the numbers; notebook 08 has every metric and pair.
+    """What the main table says: which method explains best, and what that rests on; notebook 08 has every pair.
 
     Parameters
     ----------
     ceiling : from :func:`lib.studies.controls.ceilings`; None where nobody knows the truth.
     """
-    full, lines = with_composites(scored), []
-    for metric in (COMPOSITE, *(m for m in metrics_of(scored) if METRICS[m].needs == "truth")):
-        for first in ("Steering", "hybrid"):
-            e = difference(*sides(full, BOTH, f"{first} - Top-k", metric))
-            lines.append(contrast(f"{_unit(metric)}, both evidences", first, "Top-k", e))
+    full = with_composites(scored)
+    lines = [answer({pair: difference(*sides(full, BOTH, pair, COMPOSITE)) for pair in pairs_of("masks")})]
+    known = [m for m in metrics_of(scored) if METRICS[m].needs == "truth"]
+    for metric, first in [(COMPOSITE, "Steering"), *((m, name) for m in known for name in ("Steering", "hybrid"))]:
+        e = difference(*sides(full, BOTH, f"{first} - Top-k", metric))
+        lines.append(contrast(f"{_unit(metric)}, both evidences", first, "Top-k", e))
     leads = {}
     for mode in MODES:
         a, b = sides(full, mode, "hybrid - Top-k", COMPOSITE)
@@ -116,14 +196,31 @@ def findings(scored: pd.DataFrame, ceiling: pd.DataFrame | None) -> list[str]:
     lines.append(contrast(f"{_unit(COMPOSITE)}, the hybrid's lead over Top-k", "with heatmaps it", "with masks", more))
     if ceiling is None:
         return lines
-    for method in STEERING:
-        own = values(scored, method.key, "patch_f1")
-        most = ceiling["best single element", "patch_f1"].reindex(own.index)
-        lines.append(
-            f"Steering ({method.steer}) reaches {number(bootstrap_ratio(own, most), 2)} of the ceiling in patch F1; "
-            f"its controls {', '.join(_share(scored, method, c, most) for c in ('random', 'permuted'))}."
-        )
-    return lines
+    own = values(scored, STEERING.add.key, "patch_f1")
+    most = ceiling["best single element", "patch_f1"].reindex(own.index)
+    controls = ", ".join(_share(scored, STEERING.add, c, most) for c in ("random", "permuted"))
+    share = number(bootstrap_ratio(own, most), 2)
+    return [*lines, f"Steering (add) reaches {share} of the ceiling in patch F1; its controls {controls}."]
+
+
+def answer(pairs: Mapping[str, Estimate]) -> str:
+    """Which method explains best: the one that is ahead of both others, if intervals say that one is.
+
+    Parameters
+    ----------
+    pairs : differences of the composite, by :func:`lib.studies.significance.pairs_of`'s names.
+    """
+    over: dict[str, dict[str, Estimate]] = {name: {} for name in BEST}
+    for pair, e in pairs.items():
+        first, second = pair.split(" - ")
+        over[first][second], over[second][first] = e, Estimate(-e.mean, -e.high, -e.low, e.n)
+    n = max(e.n for e in pairs.values())
+    for name, others in over.items():
+        if all(side(e) > 0 for e in others.values()):
+            leads = " and ".join(f"of {other} by {number(e)}" for other, e in others.items())
+            return f"{BEST[name]} is ahead {leads} standard deviations of the composite (both evidences, n = {n})."
+    told = "; ".join(f"{pair} {number(e)}" for pair, e in pairs.items())
+    return f"No method is shown to explain best: in standard deviations of the composite, {told} (n = {n})."
 
 
 def _unit(metric: str) -> str:

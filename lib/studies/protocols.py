@@ -14,13 +14,14 @@ import pandas as pd
 import torch
 
 from lib.effects import as_estimates, column, effect, titled, values
-from lib.findings import contrast, number, trend
+from lib.findings import number, side
 from lib.methods import MODES, STEERING, TOP_K, Method, trio
 from lib.metrics import METRICS, Bench, auroc, clip_scores, masked_embeddings, metrics_of, voters
 from lib.overlap import mean_ious
 from lib.paper import yaml_of
 from lib.run import Run
 from lib.stats import Estimate, bootstrap, difference, rank_correlation, rank_vote
+from lib.studies.significance import called
 
 TRAPS = {
     "shared images": "3 of the 5 evaluation images are those that the explainer saw (IoU, CLIP)",
@@ -30,6 +31,7 @@ TRAPS = {
     "pooled AUROC": "raw activations of all latents are ranked together",
 }
 _SHARED = 3
+MOVED = ("iou", "auroc", "clip")  # what a trap scores otherwise; other metrics change only as failures leave the mean
 CANDIDATES = trio("masks")  # those among which the vote of section 5.3 chooses
 # How finished scores are joined: by latent, or by place in a folder's listing, the same for all methods or not.
 JOINS = ("by latent", "by position, one listing", "by position, a listing for each method")
@@ -66,6 +68,12 @@ def release() -> pd.DataFrame:
     """Where each trap stands in the authors' public code: ``trap, file, line, what``, and the ``commit`` in short."""
     found = yaml_of("release")
     return pd.DataFrame(found["traps"]).assign(commit=found["commit"][:12])
+
+
+def released() -> str:
+    """Where that code is on the web, at the commit that the lines are counted in."""
+    found = yaml_of("release")
+    return f"{found['repository']}/tree/{found['commit']}"
 
 
 # -- scores under a protocol -----------------------------------------------------------------------
@@ -147,16 +155,17 @@ def protocol_table(tables: dict[str, pd.DataFrame], methods: Sequence[Method]) -
 
 
 def _cell(e: Estimate) -> str:
-    return f"{e.mean:.3f}" if np.isnan(e.low) else str(e)
+    return f"{e.mean:.3f}" if np.isnan(e.low) else f"{e.mean:.3f} [{e.low:z.2f}, {e.high:z.2f}]"
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
-    """:func:`protocol_table` for people: a row for each protocol and method, a column for each metric."""
+    """:func:`protocol_table` for people: a row for each protocol and method, a column for each of :data:`MOVED`."""
     cells = table.assign(cell=[_cell(e) for e in as_estimates(table)], metric=table.metric.map(titled))
     wide = cells.pivot(index=["protocol", "method"], columns="metric", values="cell")
     rows = pd.MultiIndex.from_frame(table[["protocol", "method"]].drop_duplicates())
     n = table.groupby(["protocol", "method"]).n.first()
-    return wide.loc[rows, list(dict.fromkeys(cells.metric))].assign(n=n).reset_index()
+    wide = wide.loc[rows, [titled(m) for m in MOVED]].assign(n=n).reset_index()
+    return wide.assign(method=wide.method.map(called)).rename_axis(columns=None)
 
 
 def gap_effects(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -220,18 +229,51 @@ def pairing(scored: pd.DataFrame, agreed: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def pairing_shown(paired: pd.DataFrame) -> pd.DataFrame:
+    """:func:`pairing` for people: a row for each thing that is asked, a column for each way to join."""
+    cells = paired.assign(cell=[str(e) for e in as_estimates(paired)])
+    wide = cells.pivot(index="what", columns="join", values="cell").loc[list(dict.fromkeys(paired.what)), list(JOINS)]
+    n = paired.groupby("what").n.first()
+    wide = wide.rename(columns=lambda how: how.removeprefix("by position, ")).assign(n=n)
+    return wide.reset_index().rename_axis(columns=None)
+
+
+def answer(table: pd.DataFrame, gaps: pd.DataFrame) -> str:
+    """How much of a number is due to how it was measured, in one sentence.
+
+    From :func:`protocol_table` and :func:`gap_effects`.
+    """
+    means = table[table.metric.isin(MOVED)].pivot(index=["method", "metric"], columns="protocol", values="estimate")
+    moved = means[list(TRAPS)].sub(means["corrected"], axis=0).abs().stack()
+    (method, metric, trap), gap = moved.idxmax(), gaps.loc[gaps.estimate.abs().idxmax()]
+    return (
+        f"As to how it was measured: the largest change that any one trap makes to a mean is {moved.max():.3f} "
+        f"({titled(metric)} of {called(method)}; “{trap}”), and to Steering minus Top-k {abs(gap.estimate):.3f} "
+        f"({titled(gap.metric)}, {gap.evidence}; “{gap.protocol}”)."
+    )
+
+
 def findings(gaps: pd.DataFrame, paired: pd.DataFrame) -> list[str]:
     """Sentences for notebook 08, from :func:`gap_effects` and :func:`pairing`."""
-    lines = []
+    moved, level, known = [], [], dict(zip(zip(paired["join"], paired.what), as_estimates(paired)))
     for row, e in zip(gaps.itertuples(), as_estimates(gaps)):
-        if e.mean or e.low or e.high:  # else the trap does not touch this metric
-            what = f"Steering minus Top-k ({row.evidence}) in {METRICS[row.metric].title}"
-            lines.append(contrast(what, f"the value with “{row.protocol}”", "the corrected one", e))
-    for row, e in zip(paired.itertuples(), as_estimates(paired)):
-        if row.what.startswith("share of latents") and row.join != JOINS[0]:
-            lines.append(f"CLIP scores joined {row.join}: {row.what} {number(e)}, n = {e.n}.")
-        elif row.what.endswith("similarity to Steering"):
-            lines.append(trend(f"Top-k's CLIP score, joined {row.join},", "with the similarity to Steering's words", e))
+        what = f"“{row.protocol}” in {titled(row.metric)} ({row.evidence})"
+        if side(e):
+            moved.append(f"{what} by {number(e)}, p by sign flips {row.p:.3f}")
+        elif e.mean or e.low or e.high:  # else the trap does not touch this metric
+            level.append(f"{what} {number(e)}")
+    lines = [
+        f"Steering minus Top-k {verb} with {'; '.join(part)} (n = {gaps.n.max()})."
+        for verb, part in {"changes": moved, "is not shown to change": level}.items()
+        if part
+    ]
+    for what, asked in {
+        "share of latents with another winner": "Share of latents whose vote has another winner",
+        "Top-k, CLIP score and similarity to Steering": "Rank correlation of Top-k's CLIP score with the similarity "
+        "to Steering's words",
+    }.items():
+        each = [f"{number(known[how, what])} joined {how}" for how in JOINS]
+        lines.append(f"{asked}: {'; '.join(each)} (n = {known[JOINS[0], what].n}).")
     return lines
 
 

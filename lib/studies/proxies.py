@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from lib.effects import KEYS, as_estimates, column, effect
-from lib.findings import contrast, number, side
+from lib.effects import KEYS, column, effect
 from lib.methods import STEERING, TOP_K, Method
-from lib.metrics import METRICS, voters
+from lib.metrics import voters
 from lib.stats import Estimate, bootstrap, bootstrap_means, rank_correlation
+from lib.studies.significance import brief
 
 TRUTH, SAME = "correctness_fresh", "correctness"  # on scenes that no metric sees; on those that IoU sees, too
 NOISY = "iou_noisy"
@@ -26,13 +26,18 @@ FEW = 1e-12
 
 def proxies(scored: pd.DataFrame) -> dict[str, str]:
     """The metrics that vote, ``vote``, their mean rank, and, if a table has it, IoU by a segmenter that errs; named."""
-    names = {**{name: METRICS[name].title.split()[0] for name in voters()}, "vote": "rank vote"}
+    names = {**{name: brief(name) for name in voters()}, "vote": "rank vote"}
     return names | ({NOISY: "IoU, noisy segmenter"} if NOISY in scored else {})
 
 
 def with_vote(table: pd.DataFrame) -> pd.DataFrame:
     """A table of explanations with ``vote``, the mean of the proxies' ranks within the table."""
     return table.assign(vote=np.mean([rankdata(table[m].fillna(0)) for m in voters()], 0))
+
+
+def with_errors(scored: pd.DataFrame) -> pd.DataFrame:
+    """A table of explanations whose IoU is that of the segmenter that errs, in the vote as well; else as it is."""
+    return scored.assign(iou=scored[NOISY]).drop(columns=NOISY) if NOISY in scored else scored
 
 
 def _cube(scored: pd.DataFrame, methods: Sequence[Method], names: Sequence[str]) -> dict[str, pd.DataFrame]:
@@ -100,7 +105,7 @@ def best(scored: pd.DataFrame, methods: Sequence[Method], truth: str = TRUTH) ->
     """
     tables = {"exact": scored.drop(columns=NOISY, errors="ignore")}
     if NOISY in scored:
-        tables["noisy"] = tables["exact"].assign(iou=scored[NOISY])
+        tables["noisy"] = with_errors(scored)
     rows = []
     for segmenter, table in tables.items():
         found, names = preferences(table, methods, truth), [*proxies(table)]
@@ -178,8 +183,8 @@ def method_bias(scored: pd.DataFrame, truth: str = TRUTH) -> pd.DataFrame:
 
     Two measures. ``standardised``: Steering minus Top-k (the mean of both kinds of evidence) by the proxy, less the
     same by the truth, each in standard deviations; plain noise in a proxy pulls this towards the method that is worse.
-    ``right``: how often the proxy is right where the truth prefers Steering, less where it prefers Top-k; noise leaves
-    that at 0.
+    ``right``: how often the proxy is right where the truth prefers Steering, less where it prefers Top-k; noise pulls
+    this towards the method that is better, as the pairs in which the other is ahead are close.
     """
     methods = (STEERING.add, *TOP_K)
     own = with_vote(scored[scored.method.isin([m.key for m in methods])])
@@ -201,63 +206,3 @@ def method_bias(scored: pd.DataFrame, truth: str = TRUTH) -> pd.DataFrame:
         right = _ratios(steering[proxy], steering.asked, top_k[proxy], top_k.asked)
         rows.append({"proxy": proxy, "measure": "right", **effect(right)})
     return pd.DataFrame(rows)
-
-
-# -- in words --------------------------------------------------------------------------------------
-
-
-def answer(better: pd.DataFrame, names: dict[str, str]) -> str:
-    """Which metric a practitioner should use, in one sentence, from the last segmenter of :func:`best`.
-
-    It names one metric only if its interval over every other is above 0; else those that are not told apart.
-    """
-    part = better[better.segmenter == better.segmenter.iloc[-1]]
-    first, judge = names[part.best.iloc[0]], f"with the {part.segmenter.iloc[0]} segmenter"
-    estimates = list(zip(part.other.map(names), as_estimates(part)))
-    near = [(name, e) for name, e in estimates if side(e) < 1]
-    if not near:
-        name, e = min(estimates, key=lambda pair: pair[1].mean)
-        return (
-            f"A practitioner who chooses between explanations of a feature should use {first}: {judge}, its share of "
-            f"right choices is higher than that of any other metric, by {number(e)} than that of {name}, which comes "
-            f"next (n = {e.n})."
-        )
-    others = ", ".join(f"{name} ({first} minus it: {number(e)})" for name, e in near)
-    return (
-        f"No single metric is shown to serve best a practitioner who chooses between explanations of a feature: "
-        f"{judge}, {first} has the largest share of right choices, and not told apart from it: {others} "
-        f"(n = {near[0][1].n})."
-    )
-
-
-def findings(dropped: pd.DataFrame, noisy: pd.DataFrame, better: pd.DataFrame, lean: pd.DataFrame) -> list[str]:
-    """The notebook's sentences, from :func:`circularity`, :func:`noise`, :func:`best` and :func:`method_bias`."""
-
-    def of(table: pd.DataFrame, **where: str) -> pd.Series:
-        return table.loc[np.logical_and.reduce([table[key] == value for key, value in where.items()])].iloc[0]
-
-    def estimate(row: pd.Series) -> Estimate:
-        return Estimate(row.estimate, row.low, row.high, int(row.n))
-
-    names = {**{name: METRICS[name].title for name in voters()}, "vote": "the rank vote", NOISY: "IoU, noisy segmenter"}
-    aspects = {
-        "within": "Share of pairs of explanations of one latent that IoU puts in the right order",
-        "across": "Rank correlation of IoU with correctness across latents",
-    }
-    lines = [answer(better, names)]
-    for aspect, what in aspects.items():
-        row, most = of(dropped, proxy="iou", aspect=aspect), of(dropped, proxy=SAME, aspect=aspect)
-        compared = contrast(what, "the value by held-out scenes", "that by fresh scenes", estimate(row))
-        reach = (
-            f"{row.same:.3f} and {row.fresh:.3f}; held-out correctness itself reaches {most.fresh:.3f} by fresh scenes"
-        )
-        lines.append(f"{compared[:-1]}: {reach}.")
-    for aspect, e in zip(noisy.aspect, as_estimates(noisy)):
-        lines.append(contrast(aspects[aspect], "that of the exact segmenter", "that of the noisy one", e))
-    for proxy in dict.fromkeys(lean.proxy):
-        pair = [estimate(of(lean, proxy=proxy, measure=m)) for m in ("standardised", "right")]
-        sides = {side(e) for e in pair}
-        what = {(1,): "leans towards Steering", (-1,): "leans towards Top-k"}.get(tuple(sides), "is not shown to lean")
-        values = f"{number(pair[0])} standard deviations beyond the truth; right choices {number(pair[1])}"
-        lines.append(f"As a judge of Steering against Top-k, {names[proxy]} {what} ({values}; n = {pair[0].n}).")
-    return lines

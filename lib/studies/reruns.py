@@ -15,11 +15,12 @@ import pandas as pd
 from lib.device import machine
 from lib.profile import Profile
 from lib.store import ROOT, Damaged, note, read, short, write_json, write_text
-from lib.studies.claims import CANNOT, UNDECIDED
+from lib.studies.claims import CANNOT, CONTRADICTED, NOTHING, UNDECIDED
 
 FOLDER = ROOT / "data" / "reruns"
 ABOUT = "about.json"
 OWN = "this run"
+SAID = {CONTRADICTED: "contradicted", NOTHING: "no effect", CANNOT: "not tested"}  # where there is little room
 SAME, OPEN, OTHER, NONE = AGREEMENT = ("the same", "decided by some", "not the same", "decided by none")
 
 
@@ -89,6 +90,11 @@ def compared(page: pd.DataFrame, kept: dict[str, dict[str, Any]]) -> pd.DataFram
         said = {claim["claim"]: claim["verdict"] for claim in one["claims"]}
         table[run] = [said.get(claim, "-") for claim in table.claim]
     return table.assign(agreement=[_agreement(row) for row in table[[OWN, *kept]].to_numpy().tolist()])
+
+
+def in_short(table: pd.DataFrame) -> pd.DataFrame:
+    """Verdicts of several runs with short words, so that they fit on a page; from :func:`compared`."""
+    return table.replace(SAID)
 
 
 def _agreement(verdicts: list[str]) -> str:

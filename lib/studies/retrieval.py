@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 
 from lib.effects import effect
+from lib.explain import pictures
+from lib.figures import colour_of
 from lib.judges.sentences import SentenceEmbedder
 from lib.methods import HYBRID, STEERING, TOP_K
+from lib.run import Run
 from lib.scenes.catalogue import elements
 from lib.scenes.truth import Truth
 from lib.stats import difference
@@ -81,6 +86,47 @@ def nearest(
     search = Search(explained, embedder, seed)
     found = pd.concat([search(query, n).assign(query=query) for query in queries], ignore_index=True)
     return found[["query", "latent", "method", "explanation", "similarity"]]
+
+
+def sheet(run: Run, found: pd.DataFrame, width: float = 4.5) -> Figure:
+    """What each query finds: the latents' top images under masks, below what is said of each; a block for each query.
+
+    Parameters
+    ----------
+    found : from :func:`nearest`.
+    width : of a block, in inches.
+    """
+    k, blocks = run.profile.explain.k, [part for _, part in found.groupby("query", sort=False)]
+    rows = max(map(len, blocks))
+    side = width / k  # of a picture
+    fig = plt.figure(figsize=(width * len(blocks), rows * (side + 0.3) + 0.3))
+    for block, part in zip(np.atleast_1d(fig.subfigures(1, len(blocks), wspace=0.03)), blocks):
+        block.suptitle(f"“{part['query'].iloc[0]}”", x=0.02, ha="left", fontsize=10)
+        axes = block.subplots(rows, k, squeeze=False)
+        for axis in axes.flat:
+            axis.axis("off")
+        for row, item in zip(axes, part.itertuples()):
+            for place, picture in pictures(run.shown.top, run.shown.images, item.latent, k, "masks").items():
+                row[place].imshow(picture)
+            said = item.explanation if len(item.explanation) < 64 else f"{item.explanation[:61]}..."
+            row[0].set_title(" ", fontsize=8, pad=3)  # as high as the words, which are wider than their picture
+            where = {"xytext": (0, 3), "xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 8}
+            text = f"{said}  ({item.similarity:.2f}, latent {item.latent})"
+            row[0].annotate(text, (0, 1), color=colour_of(item.method), **where).set_in_layout(False)
+    return fig
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """What :func:`retrieval_table` returns as people read it: shares of every concept, precision of all, two digits."""
+    shown = table[(table.measure == "share") | (table.concept == "all")]
+    names = [f"{c}, {m}" if c == "all" else c for c, m in zip(shown.concept, shown.measure)]
+    return (
+        shown.drop(columns=["measure", "concept"])
+        .map("{:.2f}".format)
+        .assign(concept=names)
+        .set_index("concept")
+        .reset_index()
+    )
 
 
 def chances(similarity: np.ndarray, n: int) -> np.ndarray:

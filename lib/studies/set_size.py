@@ -5,11 +5,12 @@ from __future__ import annotations
 import pandas as pd
 
 from lib.effects import COMPOSITE, as_estimates, column, effect, titled, with_composites
-from lib.findings import contrast
-from lib.methods import HYBRID, TOP_K
+from lib.figures import with_intervals
+from lib.findings import contrast, number, side
+from lib.methods import HYBRID, METHODS, TOP_K
 from lib.metrics import metrics_of
 from lib.run import Run
-from lib.stats import difference
+from lib.stats import Estimate, difference
 
 SHOWN_SETS = (TOP_K.heatmaps, HYBRID.heatmaps_add)  # the two that look at top images, as the paper's figure has them
 
@@ -21,6 +22,23 @@ def by_set_size(run: Run, latents: list[int]) -> pd.DataFrame:
     wanted = [run.variation(method, limit=n if n != whole else None) for n, method in pairs]
     tables = [made.assign(images=n) for made, (n, _) in zip(run.answers(wanted, latents), pairs)]
     return run.score(pd.concat(tables, ignore_index=True))
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """Means by set size as people read them: one row for each size, two metrics of both methods.
+
+    Parameters
+    ----------
+    table : ``method, images, metric, estimate, low, high``. Of its metrics the first is shown, and the last one, which
+        is correctness where that is known.
+    """
+    metrics = list(dict.fromkeys(table.metric))
+    shown = with_intervals(table)
+    rows = {n: {"images": n} for n in dict.fromkeys(table.images)}
+    for metric in dict.fromkeys((metrics[0], metrics[-1])):
+        for row in shown[shown.metric == metric].itertuples():
+            rows[row.images][f"{METHODS[row.method].short}, {titled(metric)}"] = row.estimate
+    return pd.DataFrame(rows.values())
 
 
 def small_part(sizes: list[int]) -> tuple[int, str]:
@@ -68,8 +86,34 @@ def size_effects(scored: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _answer(found: dict[str, Estimate]) -> str:
+    """How quality grows with the set, and if Steering makes up for a small one. Only what is shown has a number."""
+    grown = found.get("Top-k: whole set - smallest")
+    if grown is None:
+        return "There is a single image set, so nothing is known of the size of sets."
+    less = next(e for name, e in found.items() if name.startswith("diminishing"))
+    name, part = next((name, e) for name, e in found.items() if name.startswith("hybrid on"))
+    share = name.removeprefix("hybrid on ").split(" - ")[0]
+    growth = {
+        1: f"Top-k explains better with the whole set than with the smallest ({number(grown)})",
+        0: "It is not shown that the size of the set matters to Top-k",
+        -1: f"Top-k explains worse with the whole set than with the smallest ({number(grown)})",
+    }[side(grown)]
+    returns = {
+        1: f"the first step between sets adds more than the last one ({number(less)})",
+        0: "whether the first step between sets adds as much as the last one stays open",
+        -1: f"the first step between sets adds less than the last one ({number(less)})",
+    }[side(less)]
+    steered = {
+        1: f"Steering makes up for images: on {share} of them the hybrid is ahead of Top-k on all ({number(part)})",
+        0: f"The hybrid on {share} of the images and Top-k on all are not told apart",
+        -1: f"Steering does not replace images: on {share} of them the hybrid is behind Top-k on all ({number(part)})",
+    }[side(part)]
+    return f"{growth}; {returns}. {steered}."
+
+
 def findings(effects: pd.DataFrame) -> list[str]:
-    """Sentences for notebook 13, from the composite rows of :func:`size_effects`."""
+    """Sentences for notebook 13, from the composite rows of :func:`size_effects`: the answer, and what it rests on."""
     rows = effects[effects.metric == COMPOSITE]
     found = dict(zip(rows.what, as_estimates(rows)))
     sides = {
@@ -84,5 +128,6 @@ def findings(effects: pd.DataFrame) -> list[str]:
             sides[name] = ("What Top-k gains", f"the {one}'s", f"the {two}'s")
         elif name.startswith("hybrid on"):
             sides[name] = ("Few images", name.split(" - ")[0].replace("hybrid", "the hybrid"), "Top-k on all")
-    unit = f"{titled(COMPOSITE)}, in standard deviations"
-    return [contrast(f"{sides[name][0]} ({unit})", *sides[name][1:], e) for name, e in found.items() if name in sides]
+    unit = "composite, in standard deviations"
+    lines = [contrast(f"{sides[name][0]} ({unit})", *sides[name][1:], e) for name, e in found.items() if name in sides]
+    return [_answer(found), *lines]

@@ -6,14 +6,32 @@ from collections import Counter
 
 import pandas as pd
 
-from lib.effects import BOTH, COMPOSITES, as_estimates, effect, of_family, titled, with_composites
-from lib.findings import contrast
-from lib.methods import MODES, Method, Mode, trio
-from lib.metrics import metrics_of
+from lib.effects import BOTH, COMPOSITE, COMPOSITES, as_estimates, effect, of_family, titled, with_composites
+from lib.findings import contrast, number, side
+from lib.methods import METHODS, MODES, Method, Mode, trio
+from lib.metrics import METRICS, metrics_of
 from lib.stats import Estimate, bootstrap_ratio, difference, mann_whitney, normality, wilcoxon
 
 ALPHA = 0.05
 NO_RATIO = Estimate(*[float("nan")] * 3, 0)  # of composites, whose mean is 0
+LEAD = "hybrid - Top-k"  # the comparison that the notebook asks about
+
+
+def called(key: str) -> str:
+    """A method in few words, from its key: ``Steering``, ``Top-k, masks``, ``hybrid, heatmaps, replace``."""
+    method = METHODS[key]
+    shown = "" if method.evidence == "blank" else method.evidence
+    return ", ".join(filter(None, [method.short, shown, "replace" if method.steer == "replace" else ""]))
+
+
+def brief(metric: str) -> str:
+    """A metric's title in one word, for narrow tables and axes."""
+    return titled(metric).split()[0]
+
+
+def p_text(p: float) -> str:
+    """A p-value for people: three digits, or that it is smaller than these can say."""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def pairs_of(evidence: Mode) -> dict[str, tuple[Method, Method]]:
@@ -34,6 +52,22 @@ def normality_table(models: dict[str, pd.DataFrame], methods: tuple[Method, ...]
             for part in [scored[scored.method == method.key]]
         ]
     )
+
+
+def normality_shown(table: pd.DataFrame) -> pd.DataFrame:
+    """:func:`normality_table` for people: a row for each model and metric, with how many distributions are rejected."""
+    rows = [
+        {
+            "model": model,
+            "metric": titled(metric),
+            "methods tested": len(part),
+            "not normal": int((part.p < ALPHA).sum()),
+            "largest p": p_text(part.p.max()),
+            "n each": part.n.iloc[0],
+        }
+        for (model, metric), part in table.groupby(["model", "metric"], sort=False)
+    ]
+    return pd.DataFrame(rows)
 
 
 def sides(scored: pd.DataFrame, evidence: str, comparison: str, metric: str) -> tuple[pd.Series, pd.Series]:
@@ -76,6 +110,23 @@ def comparisons(scored: pd.DataFrame, model: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def comparisons_shown(pairs: pd.DataFrame, model: str) -> pd.DataFrame:
+    """:func:`comparisons` of one model, with ``p_holm``, for people: methods less Top-k under either evidence."""
+    own = pairs[(pairs.model == model) & pairs.evidence.isin(MODES) & pairs.metric.isin(METRICS)]
+    own = own[own.comparison.str.endswith(" - Top-k")].sort_values("comparison", ascending=False, kind="stable")
+    return pd.DataFrame(
+        {
+            "method less Top-k": own.comparison.str.split(" - ").str[0] + ", " + own.evidence,
+            "metric": own.metric.map(brief),
+            "difference": [str(e) for e in as_estimates(own)],
+            "p, flips": own.p.map(p_text),
+            "p, paper": own.p_greater.map(p_text),
+            "p, Wilcoxon": own.p_wilcoxon.map(p_text),
+            "p, Holm": own.p_holm.map(p_text),
+        }
+    ).reset_index(drop=True)
+
+
 def winners(pairs: pd.DataFrame) -> pd.DataFrame:
     """Who beats both others on each metric: by the paper's rule, and by the paired test after correction.
 
@@ -104,11 +155,27 @@ def winners(pairs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def answer(pairs: pd.DataFrame, model: str) -> str:
+    """Whether the hybrid's lead over Top-k is more than noise, in one sentence: by the composite of the metrics."""
+    own = pairs[(pairs.model == model) & (pairs.comparison == LEAD) & (pairs.metric == COMPOSITE)]
+    leads = dict(zip(own.evidence, as_estimates(own)))
+    whole, parts = leads[BOTH], {mode: leads[mode] for mode in MODES}
+    what = f"over both kinds of evidence its composite minus Top-k's is {number(whole)} standard deviations"
+    if side(whole) < 1:
+        return f"The hybrid is not shown to lead Top-k in {model}: {what} (n = {whole.n})."
+    if all(side(e) for e in parts.values()):
+        more = " and ".join(f"{number(e)} under {mode}" for mode, e in parts.items())
+    else:
+        shown = [mode for mode, e in parts.items() if side(e)]
+        more = f"taken alone, {' and '.join(shown) or 'neither'} would show it"
+    return f"The hybrid's lead over Top-k in {model} is more than noise: {what}, {more} (n = {whole.n})."
+
+
 def findings(pairs: pd.DataFrame, model: str) -> list[str]:
-    """What the comparisons of one model say, under both evidences together."""
-    own = pairs[(pairs.model == model) & (pairs.evidence == BOTH)]
+    """What the hybrid adds to Top-k in one model, metric by metric, under both evidences together."""
+    own = pairs[(pairs.model == model) & (pairs.evidence == BOTH) & (pairs.comparison == LEAD)]
     return [
         contrast(f"{titled(r.metric)} ({model}, both evidences)", *r.comparison.split(" - "), estimate)
         for r, estimate in zip(own.itertuples(), as_estimates(own))
-        if r.metric != "without iou"
+        if r.metric not in COMPOSITES
     ]

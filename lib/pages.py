@@ -1,0 +1,130 @@
+"""Pages that are committed beside the notebooks and made from what a run leaves: README, figures, time.
+
+Between ``<!-- from FILE -->`` and ``<!-- end -->`` a page holds the text of a file; after ``<!-- item 1 of FILE -->``
+one item of the list in it; after ``<!-- figure NAME -->`` a figure of the desk run, with its caption for those who do
+not see it. So no number is typed by hand.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from lib import diagram
+from lib.device import machine
+from lib.running.collection import NOTEBOOKS, notebooks, opened
+from lib.running.process import cores
+from lib.store import ROOT, write_text
+
+FIGURES = ROOT / "figures"
+WITH_FILES = (ROOT / "README.md", NOTEBOOKS / "README.md")  # pages that hold the text of other files
+_MARK = re.compile(r"<!-- (from|figure|item \d+ of) (\S+) -->.*?<!-- end -->", re.DOTALL)
+
+
+def with_files(page: Path) -> str:
+    """The text of a page, with what it holds of other files put there anew.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    IndexError
+        If its list has no such item.
+    """
+
+    def insert(match: re.Match[str]) -> str:
+        what, name = match.groups()
+        if what == "figure":
+            caption = (FIGURES / "desk" / f"{name}.txt").read_text(encoding="utf-8").strip()
+            found = picture(os.path.relpath(FIGURES / "desk" / name, page.parent), caption)
+        else:
+            found = (ROOT / name).read_text(encoding="utf-8")
+        if what.startswith("item"):
+            items = [line.removeprefix("* ") for line in found.splitlines() if line.startswith("* ")]
+            found = items[int(what.split()[1]) - 1]
+        return f"<!-- {what} {name} -->" + ("\n" if what == "from" else "") + f"{found}<!-- end -->"
+
+    return _MARK.sub(insert, page.read_text(encoding="utf-8"))
+
+
+def picture(file: str, alt: str) -> str:
+    """A figure for a light and for a dark page; ``file`` is its path without its kind."""
+    alt = alt.replace('"', "&quot;")
+    dark = f'<source media="(prefers-color-scheme: dark)" srcset="{file}.dark.png">'
+    return f'<picture>{dark}<img alt="{alt}" src="{file}.png"></picture>'
+
+
+def title_of(notebook: Path) -> str:
+    """The title of a notebook, with its number."""
+    return opened(notebook).cells[0].source.splitlines()[0].removeprefix("# ")
+
+
+def gallery(made: Mapping[str, Iterable[Path]]) -> str:
+    """The page of a run's figures and tables, by notebook.
+
+    Parameters
+    ----------
+    made : the files that each notebook, named by its number, has made.
+    """
+    parts = [
+        "# Every figure and table\n\n"
+        "Written by the notebooks at desk scale. Figures are here as PNG, for light and for dark pages, and as PDF, to "
+        "be used in slides and papers; the text below a figure lies beside it as `.txt`. Tables are shown as people "
+        "read them; the CSV file has all rows and digits. Licence: MIT, and CC BY-SA 4.0 for the OpenMoji drawings in "
+        "them (see the [README](../../README.md#licence-and-citation)).\n"
+    ]
+    for number, notebook in notebooks().items():
+        files = sorted({path.name for path in made.get(number, ())})
+        figures = [name.removesuffix(".pdf") for name in files if name.endswith(".pdf")]
+        tables = [name.removesuffix(".csv") for name in files if name.endswith(".csv")]
+        if not figures and not tables:
+            continue
+        parts.append(f"## [{title_of(notebook)}](../../notebooks/{notebook.name})\n")
+        for name in figures:
+            caption = (FIGURES / "desk" / f"{name}.txt").read_text(encoding="utf-8").strip()
+            links = " · ".join(f"[{kind}]({name}{end})" for kind, end in _KINDS.items())
+            parts.append(f"{picture(name, caption)}\n\n**{name}**: {caption} ({links})\n")
+        if tables:
+            parts.append("Tables: " + ", ".join(f"[{name}]({name}.md) ([CSV]({name}.csv))" for name in tables) + ".\n")
+    return "\n".join(parts)
+
+
+_KINDS = {"PDF": ".pdf", "PNG": ".png", "PNG for dark pages": ".dark.png"}
+
+
+def timing(profile: str, rows: Iterable[tuple[str, float, float, int]], jobs: int, minutes: float) -> str:
+    """The page of what a first run takes on this machine.
+
+    Parameters
+    ----------
+    rows : of each notebook its file, seconds, peak memory in GiB, and how many files it made.
+    jobs : notebooks that run at once.
+    minutes : what the whole run took.
+    """
+    rows = list(rows)
+    lines = [f"| {name} | {seconds:.0f} | {peak:.1f} | {files} |" for name, seconds, peak, files in rows]
+    return (
+        "# What a first run takes\n\n"
+        f"Profile `{profile}` on {cores()} CPU cores ({machine()}; {time.strftime('%Y-%m-%d')}), environment ready, "
+        f"nothing cached: {minutes:.1f} minutes in all; up to {jobs} notebooks run at once. Written by "
+        "`./run_all.sh --in-place`.\n\n"
+        "| notebook | seconds | GiB at its peak | files |\n|---|---:|---:|---:|\n" + "\n".join(lines) + "\n"
+    )
+
+
+def write_pictures() -> None:
+    """Write the picture of the method, and of where a notebook stands in it."""
+    write_text(FIGURES / "method.svg", diagram.method())
+    for station in (*diagram.STATIONS, "all"):
+        write_text(FIGURES / "where" / f"{station}.svg", diagram.where(station))
+
+
+def write_pages(made: Mapping[str, Iterable[Path]]) -> None:
+    """Write anew all pages that hold what a run of the desk profile made."""
+    write_pictures()
+    write_text(FIGURES / "desk" / "README.md", gallery(made))
+    for page in WITH_FILES:
+        write_text(page, with_files(page))
