@@ -45,11 +45,11 @@ def turned(colour: Any) -> np.ndarray:
 
 
 def _parts(fig: Figure) -> Iterator[Artist]:
-    """All that is drawn, and the boxes behind texts, which matplotlib does not count among its parts."""
+    """All that is drawn, and texts' boxes and arrows, which matplotlib does not count among a figure's parts."""
     for artist in fig.findobj():
         yield artist
-        if isinstance(artist, Text) and artist.get_bbox_patch() is not None:
-            yield artist.get_bbox_patch()
+        hidden = (artist.get_bbox_patch() if isinstance(artist, Text) else None, getattr(artist, "arrow_patch", None))
+        yield from (part for part in hidden if part is not None)
 
 
 def _changes(fig: Figure) -> Iterator[tuple[Callable[[Any], None], Any, Any]]:

@@ -1,8 +1,8 @@
 """Pages that are committed beside the notebooks and made from what a run leaves: README, figures, time.
 
 Between ``<!-- from FILE -->`` and ``<!-- end -->`` a page holds the text of a file; after ``<!-- item 1 of FILE -->``
-one item of the list in it; after ``<!-- figure NAME -->`` a figure of the desk run, with its caption for those who do
-not see it. So no number is typed by hand.
+one item of the list in it; after ``<!-- figure NAME -->`` a figure of the desk run, and after
+``<!-- captioned NAME -->`` its caption as well. So no number is typed by hand.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lib.store import ROOT, write_text
 
 FIGURES = ROOT / "figures"
 WITH_FILES = (ROOT / "README.md", NOTEBOOKS / "README.md")  # pages that hold the text of other files
-_MARK = re.compile(r"<!-- (from|figure|item \d+ of) (\S+) -->.*?<!-- end -->", re.DOTALL)
+_MARK = re.compile(r"<!-- (from|figure|captioned|item \d+ of) (\S+) -->.*?<!-- end -->", re.DOTALL)
 
 
 def with_files(page: Path) -> str:
@@ -37,9 +37,9 @@ def with_files(page: Path) -> str:
 
     def insert(match: re.Match[str]) -> str:
         what, name = match.groups()
-        if what == "figure":
-            caption = (FIGURES / "desk" / f"{name}.txt").read_text(encoding="utf-8").strip()
-            found = picture(os.path.relpath(FIGURES / "desk" / name, page.parent), caption)
+        if what in ("figure", "captioned"):
+            found = picture(os.path.relpath(FIGURES / "desk" / name, page.parent), caption_of(name))
+            found += f"\n\n<sub>{caption_of(name)}</sub>" if what == "captioned" else ""
         else:
             found = (ROOT / name).read_text(encoding="utf-8")
         if what.startswith("item"):
@@ -50,9 +50,19 @@ def with_files(page: Path) -> str:
     return _MARK.sub(insert, page.read_text(encoding="utf-8"))
 
 
-def picture(file: str, alt: str) -> str:
-    """A figure for a light and for a dark page; ``file`` is its path without its kind."""
-    alt = alt.replace('"', "&quot;")
+def caption_of(name: str) -> str:
+    """The caption of a figure of the desk run."""
+    return (FIGURES / "desk" / f"{name}.txt").read_text(encoding="utf-8").strip()
+
+
+def picture(file: str, caption: str) -> str:
+    """A figure for a light and for a dark page; who does not see it is told its caption's first sentence.
+
+    Parameters
+    ----------
+    file : path of the figure, without its kind.
+    """
+    alt = re.split(r"(?<=\.) (?=[A-Z])", caption)[0].replace('"', "&quot;")
     dark = f'<source media="(prefers-color-scheme: dark)" srcset="{file}.dark.png">'
     return f'<picture>{dark}<img alt="{alt}" src="{file}.png"></picture>'
 
@@ -84,9 +94,8 @@ def gallery(made: Mapping[str, Iterable[Path]]) -> str:
             continue
         parts.append(f"## [{title_of(notebook)}](../../notebooks/{notebook.name})\n")
         for name in figures:
-            caption = (FIGURES / "desk" / f"{name}.txt").read_text(encoding="utf-8").strip()
             links = " · ".join(f"[{kind}]({name}{end})" for kind, end in _KINDS.items())
-            parts.append(f"{picture(name, caption)}\n\n**{name}**: {caption} ({links})\n")
+            parts.append(f"{picture(name, caption_of(name))}\n\n**{name}**: {caption_of(name)} ({links})\n")
         if tables:
             parts.append("Tables: " + ", ".join(f"[{name}]({name}.md) ([CSV]({name}.csv))" for name in tables) + ".\n")
     return "\n".join(parts)

@@ -71,7 +71,7 @@ def test_many_claims_are_corrected_together(folder):
 def test_so_many_latents_would_decide_as_narrow_the_interval_enough(folder):
     out = verdict(folder, (0.15, -0.05, 0.35))
     narrower = 0.1 * (50 / out.needed) ** 0.5 * 2  # half an interval at that n
-    assert standard_error(-0.05, 0.35) * (50 / out.needed) ** 0.5 < 0.1 / 2.5 and narrower < 0.1
+    assert standard_error(-0.05, 0.35) * (50 / out.needed) ** 0.5 < 0.15 / 2.8 and narrower < 0.15
     again = verdict(folder, (0.15, 0.15 - narrower, 0.15 + narrower))
     assert again.verdict == HOLDS
 

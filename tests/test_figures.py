@@ -130,6 +130,7 @@ def drawn() -> mpl.figure.Figure:
     left.plot([1, 2], [2, 1], "o-", color="black")
     left.axvspan(1, 1.2, color="#EEEEEE")
     left.text(1.5, 1.5, "boxed", bbox={"fc": "white"})
+    left.annotate("", (1, 1), (2, 2), arrowprops={"color": "black", "arrowstyle": "->"})
     left.legend(frameon=True)
     right.imshow(np.eye(4))
     right.scatter([1, 2], [1, 2], c=[0.0, 1.0])
@@ -142,6 +143,8 @@ def test_on_a_dark_page_ink_and_paper_change_places_and_colours_stay():
     text, line = fig.axes[0].texts[0], fig.axes[0].lines[0]
     with on_dark_page(fig):
         assert sum(fig.get_facecolor()[:3]) < 0.4 and min(mpl.colors.to_rgb(text.get_color())) > 0.8
+        arrow = fig.axes[0].texts[1].arrow_patch
+        assert min(arrow.get_edgecolor()[:3]) > 0.8
         assert max(text.get_bbox_patch().get_facecolor()[:3]) < 0.2  # the box behind it is no part of the axes
         assert mpl.colors.same_color(line.get_color(), COLOURS["Steering"])
         black = fig.axes[0].lines[-1]

@@ -215,9 +215,7 @@ def test_findings_say_what_the_tables_say(up):
     lines = findings(gaps, paired)
     assert not any(map(unsupported, lines)) and len(lines) == 1 + 1 + 2
     moved = number(Estimate(effect["estimate"], effect["low"], effect["high"], 7))
-    assert lines[0] == (
-        f"Steering minus Top-k changes with “first mask” in IoU (masks) by {moved}, p by sign flips 0.020 (n = 7)."
-    )
+    assert lines[0] == (f"Steering minus Top-k changes with “first mask” in IoU (masks) by {moved}, p 0.020 (n = 7).")
     assert lines[1].startswith("Steering minus Top-k is not shown to change with “shared images” in CLIP score (masks)")
     assert "first mask" not in lines[1]  # what it does not touch, it cannot change
     assert all(line.count("joined by") == 3 for line in lines[2:])

@@ -10,7 +10,7 @@ import yaml
 from spellchecker import SpellChecker
 
 from lib import diagram, slides
-from lib.pages import FIGURES, WITH_FILES, with_files
+from lib.pages import FIGURES, WITH_FILES, timing, with_files
 from lib.running.collection import NOTEBOOKS, notebooks
 from lib.store import ROOT
 
@@ -122,10 +122,45 @@ def test_pages_hold_what_the_run_made(page):
     assert with_files(page) == page.read_text()
 
 
+def test_the_page_of_figures_shows_every_figure_and_links_every_table():
+    page, desk = (FIGURES / "desk" / "README.md").read_text(), FIGURES / "desk"
+    for path in desk.glob("*.pdf"):
+        name, caption = path.stem, path.with_suffix(".txt").read_text().strip()
+        assert f'src="{name}.png"' in page and f'srcset="{name}.dark.png"' in page and caption in page
+        assert all((desk / f"{name}{kind}").is_file() for kind in (".pdf", ".png", ".dark.png"))
+    assert all(f"[{path.stem}]({path.stem}.md) ([CSV]({path.name}))" in page for path in desk.glob("*.csv"))
+
+
+def test_marks_in_a_page_are_filled_and_filled_again(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "<!-- item 1 of figures/desk/findings_06.md -->old<!-- end --> <!-- captioned table1 --><!-- end -->\n"
+        "<!-- from figures/desk/table1.txt -->\nold\n<!-- end -->"
+    )
+    filled = with_files(page)
+    assert "old" not in filled and (FIGURES / "desk" / "table1.txt").read_text().strip() in filled
+    assert (FIGURES / "desk" / "findings_06.md").read_text().splitlines()[0].removeprefix("* ") in filled
+    page.write_text(filled)
+    assert with_files(page) == filled
+    for mark, error in (("item 99 of figures/desk/findings_06.md", IndexError), ("from nowhere.md", FileNotFoundError)):
+        page.write_text(f"<!-- {mark} --><!-- end -->")
+        with pytest.raises(error):
+            with_files(page)
+
+
+def test_the_page_of_times_has_a_row_for_each_notebook():
+    page = timing("desk", [("00_a.ipynb", 12.4, 1.23, 5), ("01_b.ipynb", 3.0, 0.5, 0)], 2, 14.26)
+    assert "14.3 minutes in all" in page and "| 00_a.ipynb | 12 | 1.2 | 5 |\n| 01_b.ipynb | 3 | 0.5 | 0 |" in page
+
+
 def test_the_readme_is_short_and_shows_five_findings_and_every_way_in():
     text = (ROOT / "README.md").read_text()
     assert len(text.encode()) <= 12_000
-    assert text.count("<!-- item 1 of figures/desk/findings_") == 5 and text.count("<!-- figure ") >= 6
+    assert (
+        text.count("<!-- item 1 of figures/desk/findings_") == 5
+        and text.count("<!-- figure ") == 5
+        and "<!-- captioned start_here_coefficient" in text
+    )
     for needed in ("figures/method.svg", "colab.research.google.com", "mybinder.org", "notebooks/glossary.md"):
         assert needed in text
 

@@ -196,17 +196,19 @@ def decide(effect: Effect, pick: dict[str, Any], p_holm: float) -> str:
 def needed(effect: Effect, pick: dict[str, Any], claims: int) -> int | None:
     """Latents that would decide a claim with a chance of 80 %, if the effect is what was seen; None if none would.
 
-    It is decided once the effect is told from the border, or from what matters, whichever is the easier. For the
-    correction, the claim counts as the first of all.
+    An effect as large as what matters must be told from the border, with an estimate that is not smaller than what
+    matters; for a smaller one, the 95 % interval must lie within. For the correction, the claim counts as the first.
     """
-    if effect.error == 0:
-        return None
-    ways = [abs(effect.distance)]
+    distance, power = abs(effect.distance), norm.ppf(POWER)
+    sure = norm.ppf(1 - ALPHA / (2 * claims)) + power
+    ways = [(sure, distance)]  # so many standard errors must fit into so much
     if pick["is"] in ("above", "below"):
-        ways = [abs(abs(effect.distance) - pick["matters"])]
+        beyond = distance - pick["matters"]
+        ways = [(norm.ppf(1 - ALPHA / 2) + power, -beyond)] if beyond < 0 else [*ways, (power, beyond)]
+    if effect.error == 0 or min(room for _, room in ways) < 1e-9:
+        return None
     at_one = effect.error * np.sqrt(effect.n)
-    z = norm.ppf(1 - ALPHA / (2 * claims)) + norm.ppf(POWER)
-    return int(np.ceil((z * at_one / max(*ways, 1e-9)) ** 2)) if max(ways) > 1e-9 else None
+    return int(np.ceil(max((z * at_one / room) ** 2 for z, room in ways)))
 
 
 def judge(claims: list[dict[str, Any]], folder: Path, strict: bool = True) -> list[Verdict]:

@@ -259,7 +259,7 @@ def findings(gaps: pd.DataFrame, paired: pd.DataFrame) -> list[str]:
     for row, e in zip(gaps.itertuples(), as_estimates(gaps)):
         what = f"“{row.protocol}” in {titled(row.metric)} ({row.evidence})"
         if side(e):
-            moved.append(f"{what} by {number(e)}, p by sign flips {row.p:.3f}")
+            moved.append(f"{what} by {number(e)}, p {row.p:.3f}")
         elif e.mean or e.low or e.high:  # else the trap does not touch this metric
             level.append(f"{what} {number(e)}")
     lines = [

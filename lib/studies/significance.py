@@ -119,7 +119,7 @@ def comparisons_shown(pairs: pd.DataFrame, model: str) -> pd.DataFrame:
             "method less Top-k": own.comparison.str.split(" - ").str[0] + ", " + own.evidence,
             "metric": own.metric.map(brief),
             "difference": [str(e) for e in as_estimates(own)],
-            "p, flips": own.p.map(p_text),
+            "p, ours": own.p.map(p_text),
             "p, paper": own.p_greater.map(p_text),
             "p, Wilcoxon": own.p_wilcoxon.map(p_text),
             "p, Holm": own.p_holm.map(p_text),
