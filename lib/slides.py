@@ -16,12 +16,14 @@ SOURCE = NOTEBOOKS / "slides.md"
 MADE = ROOT / "figures" / "slides.html"
 DESK = ROOT / "figures" / "desk"
 _FIGURE = re.compile(r"^\{\{figure (\w+)(?: (\d+)%)?\}\}$", re.MULTILINE)
-_FINDING = re.compile(r"\{\{finding (\w+) (\d+)\}\}")
+_FINDING = re.compile(r"\{\{finding (\w+) (\d+)( short)?\}\}")
 _OPTIONS = ("--standalone", "--embed-resources", "--mathml", "--slide-level=1", "--variable=theme:white")
 _LOOK = """<style>
 .reveal { font-size: 26px } .reveal h1 { font-size: 1.5em; text-transform: none } .reveal .caption { font-size: .5em }
-.reveal p, .reveal li { text-align: left; line-height: 1.35 } .reveal img, .reveal svg { max-height: 60vh }
-.reveal figcaption { font-size: .5em; text-align: left; color: #444 } .reveal figure { margin: 0 }
+.reveal p, .reveal li { text-align: left; line-height: 1.35 } .reveal h1 { margin-bottom: 10px }
+.reveal img, .reveal svg { max-height: 440px; object-fit: contain; margin: 0 } .reveal li { font-size: .85em }
+.reveal figcaption { font-size: .5em; text-align: left; color: #444; margin-bottom: 8px } .reveal figure { margin: 0 }
+.reveal table { font-size: .85em }
 </style>"""
 
 
@@ -29,7 +31,8 @@ def filled(text: str) -> str:
     """The slides' text with figures, their captions and findings put in.
 
     ``{{figure NAME}}``, alone in its line, if need be with a width (``80%``), becomes the figure of the desk run
-    with its caption; ``{{finding NN i}}`` the i-th sentence of a notebook's findings.
+    with its caption; ``{{finding NN i}}`` the i-th item of a notebook's findings, ``{{finding NN i short}}`` its first
+    sentence.
 
     Raises
     ------
@@ -47,7 +50,8 @@ def filled(text: str) -> str:
 
     def finding(match: re.Match[str]) -> str:
         lines = (DESK / f"findings_{match[1]}.md").read_text(encoding="utf-8").splitlines()
-        return lines[int(match[2]) - 1].removeprefix("* ")
+        item = lines[int(match[2]) - 1].removeprefix("* ")
+        return re.split(r"(?<=\.) (?=[A-Z])", item)[0] if match[3] else item
 
     return _FINDING.sub(finding, _FIGURE.sub(figure, text))
 

@@ -91,9 +91,11 @@ def test_sentences_follow_the_numbers():
     scored = scores(1, hybrid=2.0, Steering=-1.0)
     lines = findings(scored, None)
     assert lines[0].startswith("Both together explain best: the hybrid is ahead of Top-k by ")
-    assert lines[1].startswith("Composite (standard deviations), both evidences: Steering is lower than Top-k (")
-    assert lines[2].startswith("Correctness, both evidences: Steering is lower than Top-k (difference -0.99")
-    assert lines[3].startswith("Correctness, both evidences: hybrid is higher than Top-k (difference 2.0")
+    assert lines[1].startswith(
+        "Composite (standard deviations), both kinds of evidence: Steering is lower than Top-k ("
+    )
+    assert lines[2].startswith("Correctness, both kinds of evidence: Steering is lower than Top-k (difference -0.99")
+    assert lines[3].startswith("Correctness, both kinds of evidence: hybrid is higher than Top-k (difference 2.0")
     assert not [line for line in lines if unsupported(line) or "ceiling" in line]
     unknown = findings(scored.drop(columns=["correctness", "patch_f1"]), None)
     assert unknown == [line for line in lines if "Correctness" not in line]

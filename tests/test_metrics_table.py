@@ -46,7 +46,7 @@ def test_a_new_metric_is_in_the_main_table_and_in_sentences(scored):
     assert {"brevity", "brevity_low", "brevity_high"} <= set(table) and "Brevity" in shown
     assert "brevity_paper" not in table  # nobody has published it
     told = findings(comparisons(scored, "M"), "M")
-    assert any(line.startswith("Brevity (M, both evidences): hybrid is higher than Top-k ") for line in told)
+    assert any(line.startswith("Brevity (M, both kinds of evidence): hybrid is higher than Top-k ") for line in told)
 
 
 def test_a_new_metric_is_compared_by_every_study_that_compares(scored):

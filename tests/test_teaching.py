@@ -74,7 +74,7 @@ def test_a_page_of_the_ranking_puts_the_ways_of_teaching_below_one_another():
     assert page.Composite[0].startswith(f"{first.estimate:.3f} [")
     fig = ranking_figure(table, "composite", [(PAIRS[0], "both"), (PAIRS[1], "masks"), (PAIRS[1], "heatmaps")])
     assert [axis.get_title() for axis in fig.axes][1:] == [f"{PAIRS[1]}\n{mode}" for mode in ("masks", "heatmaps")]
-    assert fig.axes[0].get_title() == f"{PAIRS[0]}\nmean of both evidences"
+    assert fig.axes[0].get_title() == f"{PAIRS[0]}\nmean of both kinds of evidence"
     assert [text.get_text() for text in fig.axes[0].get_yticklabels()] == ["default (n = 60)", "taught (n = 60)"]
 
 

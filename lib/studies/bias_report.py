@@ -71,7 +71,7 @@ def outcomes_figure(table: pd.DataFrame) -> Figure:
     chance = table[table.what == "elsewhere"].estimate
     mark = {"ls": "", "marker": "|", "ms": 11, "mew": 1.8, "mec": COLOURS["Ceiling"]}
     axes[0].plot(chance, range(len(chance))[::-1], **mark)
-    fig.legend(handles=[Line2D([], [], **mark, label="coincidence")], loc="outside lower left")
+    fig.legend(handles=[Line2D([], [], **mark, label="coincidence")], loc="outside lower center")
     return fig
 
 
@@ -81,9 +81,9 @@ def outcomes_caption(table: pd.DataFrame) -> str:
     return (
         f"Shares of true background latents (n = {n}, over all dictionaries) that each method explains by an object: "
         "left, one that stood in at least one of the latent's own top images (context); right, one that stood in none "
-        "(error). Points are means, bars 95 % intervals over dictionaries, concepts and latents; colours are methods, "
-        "grey the prior (random directions). Upright marks: coincidence, the share of other background latents' top "
-        "images that would have made the same words context."
+        "(error). Points are means, bars 95 % intervals over dictionaries, concepts and latents (their ends may lie "
+        "below 0, where no share can); colours are methods, grey the prior (random directions). Upright marks: "
+        "coincidence, the share of other background latents' top images that would have made the same words context."
     )
 
 
@@ -166,7 +166,7 @@ def gallery_caption(run: Run, cases: Mapping[int, str], dictionaries: int = 1) -
             f"Steering does not, by {lead}."
         )
     quality = "correctness" if run.truth else "IoU"
-    best = "; black, the best sentence found" if run.truth else ""
+    best = "; last, the best sentence found" if run.truth else ""
     return (
         f"{chosen} Left: each latent's {k} top images, yellow where it is most active. Right: {quality}, from 0 to 1, "
         f"and explanation by Top-k (blue), Steering (orange) and both at once (green){best}."

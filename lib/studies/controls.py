@@ -221,7 +221,7 @@ def findings(steering: pd.DataFrame, hybrid: pd.DataFrame, four: pd.DataFrame) -
     chance = steering[(steering.what == "control") & (steering.control == ALL) & (steering.metric == "auroc")]
     lines.append(f"AUROC of Steering's controls, where chance has 0.5: {number(*as_estimates(chance))}.")
     pair = ("the hybrid with its own direction", "with another latent's")
-    lines += [contrast(f"{_unit(m)}, both evidences", *pair, of(given, BOTH, m)) for m in known]
+    lines += [contrast(f"{_unit(m)}, both kinds of evidence", *pair, of(given, BOTH, m)) for m in known]
     for (mode, what), part in four[four.metric == COMPOSITE].groupby(["evidence", "what"], sort=False):
         if what == "own images, beside the own direction":
             pair = ("the hybrid with its own images", "with another latent's")

@@ -190,8 +190,8 @@ def dose_figure(table: pd.DataFrame, usual: float) -> Figure:
     counts = _counts(table)
     lines.append(Patch(facecolor="black", alpha=0.15, label=f"fixed dictionary (n = {counts[FIXED]}), 95 % band"))
     if REFITTED in counts:
-        label = f"dictionary trained in each world (n = {counts[REFITTED]}), 95 % bar"
-        lines.append(Line2D([], [], color="black", ls="", marker="D", mfc="none", mec="black", ms=5, label=label))
+        label = f"dictionary trained in each world (n = {counts[REFITTED]}), 95 % bar; hollow: masks"
+        lines.append(Line2D([], [], color="black", ls="", marker="D", ms=5, label=label))
     lines.append(Line2D([], [], color=USUAL, lw=1.2, ls=":", label="world of the other notebooks"))
     fig.legend(handles=lines, loc="outside lower center", ncols=2)
     return fig
@@ -206,7 +206,7 @@ def _counts(table: pd.DataFrame) -> dict[str, str]:
 def dose_caption(table: pd.DataFrame, usual: float) -> str:
     """What :func:`dose_figure` shows, for those who see nothing else."""
     counts = _counts(table)
-    grown = f" Diamonds: the same with a dictionary trained in each world (n = {counts.get(REFITTED)})."
+    grown = f" Diamonds (hollow: masks): the same with a dictionary trained in each world (n = {counts.get(REFITTED)})."
     return (
         f"Share of background latents that are explained by an object, as objects stand in their habitats never (0) to "
         f"always (1) in the images from which top images are taken. Left: the object stood in a top image; right: in "
@@ -226,7 +226,8 @@ def _responses(axis: Axes, table: pd.DataFrame, method: Method) -> None:
     colour, aside = colour_of(method.key), 0.012 * (DOSED.index(method) - 1)
     curve(axis, fixed.dose, as_estimates(fixed), colour, ls=_style(method))
     ends = [refitted.estimate - refitted.low, refitted.high - refitted.estimate]
-    axis.errorbar(refitted.dose + aside, refitted.estimate, ends, fmt="D", mfc="none", ms=5, color=colour, lw=0.8)
+    face = "none" if method == TOP_K.masks else colour
+    axis.errorbar(refitted.dose + aside, refitted.estimate, ends, fmt="D", mfc=face, ms=5, color=colour, lw=0.8)
 
 
 def findings(effects: pd.DataFrame) -> list[str]:

@@ -186,7 +186,7 @@ def findings(scored: pd.DataFrame, ceiling: pd.DataFrame | None) -> list[str]:
     known = [m for m in metrics_of(scored) if METRICS[m].needs == "truth"]
     for metric, first in [(COMPOSITE, "Steering"), *((m, name) for m in known for name in ("Steering", "hybrid"))]:
         e = difference(*sides(full, BOTH, f"{first} - Top-k", metric))
-        lines.append(contrast(f"{_unit(metric)}, both evidences", first, "Top-k", e))
+        lines.append(contrast(f"{_unit(metric)}, both kinds of evidence", first, "Top-k", e))
     leads = {}
     for mode in MODES:
         a, b = sides(full, mode, "hybrid - Top-k", COMPOSITE)
@@ -218,7 +218,9 @@ def answer(pairs: Mapping[str, Estimate]) -> str:
     for name, others in over.items():
         if all(side(e) > 0 for e in others.values()):
             leads = " and ".join(f"of {other} by {number(e)}" for other, e in others.items())
-            return f"{BEST[name]} is ahead {leads} standard deviations of the composite (both evidences, n = {n})."
+            return (
+                f"{BEST[name]} is ahead {leads} standard deviations of the composite (both kinds of evidence, n = {n})."
+            )
     told = "; ".join(f"{pair} {number(e)}" for pair, e in pairs.items())
     return f"No method is shown to explain best: in standard deviations of the composite, {told} (n = {n})."
 

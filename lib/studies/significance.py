@@ -71,7 +71,7 @@ def normality_shown(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def sides(scored: pd.DataFrame, evidence: str, comparison: str, metric: str) -> tuple[pd.Series, pd.Series]:
-    """A metric of the two methods of a comparison, over the same latents; under ``both`` evidences, the mean."""
+    """A metric of the two methods of a comparison, over the same latents; under ``both`` kinds of evidence, the mean."""
     first, second = (of_family(scored, family, metric, evidence) for family in comparison.split(" - "))
     return first, second
 
@@ -172,10 +172,10 @@ def answer(pairs: pd.DataFrame, model: str) -> str:
 
 
 def findings(pairs: pd.DataFrame, model: str) -> list[str]:
-    """What the hybrid adds to Top-k in one model, metric by metric, under both evidences together."""
+    """What the hybrid adds to Top-k in one model, metric by metric, under both kinds of evidence together."""
     own = pairs[(pairs.model == model) & (pairs.evidence == BOTH) & (pairs.comparison == LEAD)]
     return [
-        contrast(f"{titled(r.metric)} ({model}, both evidences)", *r.comparison.split(" - "), estimate)
+        contrast(f"{titled(r.metric)} ({model}, both kinds of evidence)", *r.comparison.split(" - "), estimate)
         for r, estimate in zip(own.itertuples(), as_estimates(own))
         if r.metric not in COMPOSITES
     ]

@@ -108,7 +108,7 @@ def ranking_figure(table: pd.DataFrame, metric: str, shown: Sequence[tuple[str, 
         labels = [f"{textwrap.shorten(name, 44)} (n = {n})" for name, n in part.n.items()]
         intervals(axis, labels, as_estimates(part), [colours[pair]] * len(names))
         axis.axvline(0, color="black", lw=0.8)
-        axis.set_title(f"{pair}\n{'mean of both evidences' if evidence == BOTH else evidence}", pad=6)
+        axis.set_title(f"{pair}\n{'mean of both kinds of evidence' if evidence == BOTH else evidence}", pad=6)
     fig.supxlabel(f"difference in {titled(metric).lower()}, mean and 95 % bootstrap interval", fontsize=9)
     return fig
 
