@@ -200,6 +200,10 @@ class TestSlides:
         assert "{{" not in text
         assert (FIGURES / "desk" / "findings_06.md").read_text().splitlines()[0].removeprefix("* ") in text
 
+    def test_of_a_long_finding_the_first_sentence_may_stand_alone(self):
+        whole, short = (slides.filled(f"{{{{finding 10 1{end}}}}}") for end in ("", " short"))
+        assert whole.startswith(short) and short.endswith(".") and ". " not in short
+
     def test_a_figure_that_is_not_there_is_named(self):
         with pytest.raises(FileNotFoundError, match="no_such_figure"):
             slides.filled("{{figure no_such_figure}}")

@@ -1,4 +1,4 @@
-"""The rule by which claims were decided at first: by every row of some tables, each by its own 95 % interval.
+"""A rule that counts: a claim is decided by every row of some tables, each by its own 95 % interval.
 
 It is kept as a column of the page, so that a reader sees what a rule does. With many rows to a claim some are decided
 by chance, a few easy comparisons outvote a hard one, and a narrow interval around nothing reads as if nothing were

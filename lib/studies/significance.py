@@ -71,7 +71,7 @@ def normality_shown(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def sides(scored: pd.DataFrame, evidence: str, comparison: str, metric: str) -> tuple[pd.Series, pd.Series]:
-    """A metric of the two methods of a comparison, over the same latents; under ``both`` kinds of evidence, the mean."""
+    """A metric of the two methods of a comparison, over the same latents; ``both`` kinds of evidence: the mean."""
     first, second = (of_family(scored, family, metric, evidence) for family in comparison.split(" - "))
     return first, second
 
