@@ -58,6 +58,15 @@ class TestLesson:
         more = int(re.search(r"(\d+) with the exercises", cells(number)[0].source)[1])
         assert more == read + sum(int(m) for *_, kind, m in EXERCISE.findall(prose(number)) if kind != "research")
 
+    def test_the_code_that_it_shows_is_checked_against_the_library(self, number):
+        """An assertion compares it with what ``lib`` computes, on the data of each run.
+
+        Notebook 19 has checks instead, which report what they find of somebody else's model, and do not stop.
+        """
+        code = [cell.source for cell in cells(number) if cell.cell_type == "code"]
+        assert number == "19" or any(re.search(r"^\s*assert ", source, re.MULTILINE) for source in code)
+        assert any("from lib." in source for source in code)
+
     def test_it_says_what_may_be_concluded_after_the_numbers(self, number):
         names = [line for line in prose(number).splitlines() if line.startswith("## ")]
         assert names[-3:] == ["## What it means", "## Exercises", "## Further reading"]
