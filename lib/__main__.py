@@ -33,7 +33,7 @@ COMMITTED = ("desk", "deep", "smollm2")  # profiles
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command line; a wrong one ends with a message."""
     parser = argparse.ArgumentParser(prog="run_all.sh", description="Regenerate every table and figure.")
-    parser.add_argument("word", nargs="?", choices=["verify", "slides"])
+    parser.add_argument("word", nargs="?", choices=["verify", "slides", "book"])
     parser.add_argument("--profile", default="desk", metavar="NAME")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--from", dest="first", metavar="NN", type=lambda number: number.zfill(2))
@@ -50,8 +50,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     given = [name for name, value in vars(options).items() if value and name not in ("profile", "settings")]
     if {"word", "plan", "status"} & set(given) and len(given) > 1:
-        parser.error("verify, slides, --plan and --status run alone, with --profile and --set at the most")
-    if options.word and (options.settings or (options.word == "slides" and options.profile != "desk")):
+        parser.error("verify, slides, book, --plan and --status run alone, with --profile and --set at the most")
+    if options.word and (options.settings or (options.word != "verify" and options.profile != "desk")):
         parser.error(f"{options.word} reads what is committed, which is made without --set")
     return options
 
@@ -130,6 +130,10 @@ def answer(options: argparse.Namespace) -> int:
         from lib.slides import main_slides
 
         return main_slides()
+    if options.word == "book":
+        from lib.book import main_book
+
+        return main_book()
     if options.plan:
         from lib.plan.report import main_plan
 
