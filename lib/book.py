@@ -112,8 +112,8 @@ def mathml(latex: str, display: bool) -> str:
     tag = re.search(r"\\tag\{([^}]*)\}", latex)
     body = convert(re.sub(r"\\tag\{[^}]*\}", "", latex).strip(), display="block" if display else "inline")
     body = re.sub(r'<(m[in]) mathvariant="(bold|double-struck)">(.+?)</', _letters, body)
-    number = f'<span class="eqno">({tag[1]})</span>' if tag else ""
-    return f'<div class="math" style="overflow-x: auto">{number}{body}</div>' if display else body
+    number = f'<span style="float: right">({tag[1]})</span>' if tag else ""
+    return f'<div style="overflow-x: auto; margin: 1em 0">{number}{body}</div>' if display else body
 
 
 def _letters(match: re.Match[str]) -> str:

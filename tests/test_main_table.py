@@ -191,7 +191,7 @@ def test_the_two_by_two_tells_the_direction_from_the_images():
 def test_figures_of_controls_show_every_cell_and_how_many():
     hybrid = exchanged(permuted=-1.0)
     fig = square_figure(hybrid, ["composite", "correctness"])
-    assert len(fig.axes) == 4 and "n = 60" in fig.axes[0].get_title()
+    assert len(fig.axes) == 4 and any("n = 60" in fig.axes[0].get_title(loc=where) for where in ("left", "center"))
     scored = with_controls(scores(3, methods=COMPARED))
     labels = [text.get_text() for text in control_figure(scored, hybrid).axes[0].get_yticklabels()]
     assert labels[:4] == ["Steering, add", *(f"{c} direction (n = 60)" for c in ("own", "random", "another's"))]

@@ -7,6 +7,7 @@ import pytest
 from tiny_tables import scores
 
 from lib.desk.subjects import SUBJECTS, studied
+from lib.figures import use_style
 from lib.findings import unsupported
 from lib.profile import load
 from lib.run import Run
@@ -72,9 +73,12 @@ def test_a_page_of_the_ranking_puts_the_ways_of_teaching_below_one_another():
     assert list(page.taught) == ["default", "taught"] * 6 and list(page.evidence[:6:2]) == ["masks", "heatmaps", "both"]
     first = table[(table.metric == "composite") & (table.evidence == "masks")].iloc[0]
     assert page.Composite[0].startswith(f"{first.estimate:.3f} [")
+    use_style()
     fig = ranking_figure(table, "composite", [(PAIRS[0], "both"), (PAIRS[1], "masks"), (PAIRS[1], "heatmaps")])
-    assert [axis.get_title() for axis in fig.axes][1:] == [f"{PAIRS[1]}\n{mode}" for mode in ("masks", "heatmaps")]
-    assert fig.axes[0].get_title() == f"{PAIRS[0]}\nmean of both kinds of evidence"
+    assert [axis.get_title(loc="left") for axis in fig.axes][1:] == [
+        f"{PAIRS[1]}\n{mode}" for mode in ("masks", "heatmaps")
+    ]
+    assert fig.axes[0].get_title(loc="left") == f"{PAIRS[0]}\nmean of both kinds of evidence"
     assert [text.get_text() for text in fig.axes[0].get_yticklabels()] == ["default (n = 60)", "taught (n = 60)"]
 
 
