@@ -8,7 +8,6 @@ import os
 import shlex
 from typing import Any
 
-import matplotlib
 import pandas
 from IPython import get_ipython
 
@@ -40,8 +39,9 @@ def open_run(profile: str, overrides: dict[str, Any] | str | None = None) -> Run
         for cell in shell.user_ns.get("In", ()):
             refuse_unknown(cell)
         pandas.set_option("display.max_colwidth", None)  # what a model says is shown to its end
-        # Whatever MPLBACKEND or matplotlibrc say: here pictures belong under their cells.
-        matplotlib.use("module://matplotlib_inline.backend_inline")
+        # Whatever MPLBACKEND or matplotlibrc say: here pictures belong under their cells. Choosing the backend alone
+        # does not do: a kernel that was forked from a process with matplotlib would show figures as a line of text.
+        shell.enable_matplotlib("inline")
     os.environ |= QUIET
     chosen = settings.overrides_of(overrides)
     loaded = load(profile, chosen)

@@ -1,5 +1,6 @@
 """Every notebook runs at smoke scale through the real runner, alone and by two workers with the same tables."""
 
+import ast
 import json
 import time
 from collections.abc import Iterator
@@ -199,10 +200,21 @@ def stretches(cells: list) -> Iterator[list]:
             yield code
 
 
+def saves_figures(source: str) -> bool:
+    """Whether a cell saves a figure, and does not only define a function that would."""
+    run = [node for node in ast.parse(source).body if not isinstance(node, ast.FunctionDef)]
+    calls = [node for part in run for node in ast.walk(part) if isinstance(node, ast.Call)]
+    return any(isinstance(call.func, ast.Name) and call.func.id == "save_figure" for call in calls)
+
+
 @pytest.mark.parametrize("notebook", notebooks().values(), ids=lambda p: p.stem)
 def test_committed_notebooks_are_fit_to_read(notebook):
     """Executed, without errors, with short cells and no path of the machine they ran on."""
     cells = [c for c in nbformat.read(notebook, 4).cells if c.cell_type == "code"]
+    for cell in cells:
+        pictures = ["image/png" in output.get("data", {}) for output in cell.outputs]
+        assert any(pictures) or not saves_figures(cell.source), cell.source
+        assert not [o for o in cell.outputs if list(o.get("data", {})) == ["text/plain"] and "<Figure" in str(o.data)]
     for code in stretches(nbformat.read(notebook, 4).cells):
         assert any(c.outputs for c in code), code[-1].source
     assert not [o for c in cells for o in c.outputs if o.output_type == "error" or o.get("name") == "stderr"]
