@@ -74,6 +74,13 @@ class TestFirstRun:
             assert all(names == {n.removesuffix(other) for n in made if n.endswith(other)} for other in others)
         assert names == {n.removesuffix(".png") for n in made if n.endswith(".png") and ".dark." not in n}
 
+    @pytest.mark.slow(200)
+    def test_figures_stand_in_executed_notebooks(self, first_run):
+        """A kernel that was forked from a process with matplotlib shows a line of text, if nobody sees to it."""
+        executed = list(first_run.project.folder.glob("data/runs/smoke/notebooks/smoke/*.ipynb"))
+        drawing = [path for path in executed if "save_figure(" in path.read_text()]
+        assert len(drawing) > 15 and all('"image/png"' in path.read_text() for path in drawing)
+
     @pytest.mark.slow(4)
     def test_a_second_run_takes_seconds(self, first_project):
         begun = time.perf_counter()
