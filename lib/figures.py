@@ -149,6 +149,18 @@ def save_table(
     return shown
 
 
+def side_by_side(table: pd.DataFrame, rows: Sequence[str], columns: str, cells: str = "cell") -> pd.DataFrame:
+    """A long table for a page: its ``cells`` in a column for each value of one column, all in their first order.
+
+    Parameters
+    ----------
+    rows : columns that name a row.
+    """
+    order = table[[*rows]].drop_duplicates().set_index([*rows]).index
+    wide = table.pivot(index=[*rows], columns=columns, values=cells).reindex(order)
+    return wide[list(dict.fromkeys(table[columns]))].reset_index().rename_axis(columns=None)
+
+
 def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
     """A table with columns ``estimate``, ``low`` and ``high``, these three as one text; another as it is."""
     if not {"estimate", "low", "high"} <= set(table):

@@ -55,6 +55,11 @@ def caption_of(name: str) -> str:
     return (FIGURES / "desk" / f"{name}.txt").read_text(encoding="utf-8").strip()
 
 
+def first_sentence(text: str) -> str:
+    """A text as far as its first full stop that a capital follows."""
+    return re.split(r"(?<=\.) (?=[A-Z])", text)[0]
+
+
 def picture(file: str, caption: str) -> str:
     """A figure for a light and for a dark page; who does not see it is told its caption's first sentence.
 
@@ -62,7 +67,7 @@ def picture(file: str, caption: str) -> str:
     ----------
     file : path of the figure, without its kind.
     """
-    alt = re.split(r"(?<=\.) (?=[A-Z])", caption)[0].replace('"', "&quot;")
+    alt = first_sentence(caption).replace('"', "&quot;")
     dark = f'<source media="(prefers-color-scheme: dark)" srcset="{file}.dark.png">'
     return f'<picture>{dark}<img alt="{alt}" src="{file}.png"></picture>'
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pypandoc
 
+from lib.pages import FIGURES, caption_of, first_sentence
 from lib.running.collection import NOTEBOOKS
-from lib.store import ROOT, short, write_atomically
+from lib.store import short, write_atomically
 
 SOURCE = NOTEBOOKS / "slides.md"
-MADE = ROOT / "figures" / "slides.html"
-DESK = ROOT / "figures" / "desk"
+MADE = FIGURES / "slides.html"
+DESK = FIGURES / "desk"
 _FIGURE = re.compile(r"^\{\{figure (\w+)(?: (\d+)%)?\}\}$", re.MULTILINE)
 _FINDING = re.compile(r"\{\{finding (\w+) (\d+)( short)?\}\}")
 _OPTIONS = ("--standalone", "--embed-resources", "--mathml", "--slide-level=1", "--variable=theme:white")
@@ -44,14 +45,13 @@ def filled(text: str) -> str:
 
     def figure(match: re.Match[str]) -> str:
         name, width = match.groups()
-        caption = (DESK / f"{name}.txt").read_text(encoding="utf-8").strip()
-        caption = re.sub(r"([\\`*_{}\[\]<>$^~])", r"\\\1", caption)
+        caption = re.sub(r"([\\`*_{}\[\]<>$^~])", r"\\\1", caption_of(name))
         return f"![{caption}]({DESK / name}.png){{width={width or 85}%}}"
 
     def finding(match: re.Match[str]) -> str:
         lines = (DESK / f"findings_{match[1]}.md").read_text(encoding="utf-8").splitlines()
         item = lines[int(match[2]) - 1].removeprefix("* ")
-        return re.split(r"(?<=\.) (?=[A-Z])", item)[0] if match[3] else item
+        return first_sentence(item) if match[3] else item
 
     return _FINDING.sub(finding, _FIGURE.sub(figure, text))
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from lib.dark import on_dark_page, turned
-from lib.figures import COLOURS, markdown, save_figure, save_table, show_images, use_style
+from lib.figures import COLOURS, markdown, save_figure, save_table, show_images, side_by_side, use_style
 from lib.methods import METHODS
 
 SAYINGS = [
@@ -187,3 +187,12 @@ def test_a_user_s_own_settings_of_matplotlib_change_no_figure():
         mpl.rcParams.update({"axes.facecolor": "pink", "lines.linewidth": 7, "font.family": "serif"})
         use_style()
         assert {k: v for k, v in mpl.rcParams.items() if ours[k] != v} == {}
+
+
+def test_a_long_table_stands_side_by_side_in_its_own_order():
+    long = pd.DataFrame({"b": [2, 2, 1], "n": 7, "what": ["y", "x", "y"], "cell": ["p", "q", "r"]})
+    wide = side_by_side(long, ["b", "n"], "what")
+    assert list(wide) == ["b", "n", "y", "x"] and wide.b.tolist() == [2, 1] and wide.columns.name is None
+    assert wide.y.tolist() == ["p", "r"] and wide.x[0] == "q" and pd.isna(wide.x[1])
+    with pytest.raises(ValueError, match="duplicate"):  # two values for one place: none is dropped without a word
+        side_by_side(long, ["n"], "what")

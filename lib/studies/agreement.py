@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lib.effects import as_estimates, column, effect, standardised, titled
+from lib.figures import side_by_side
 from lib.findings import number, side, trend
 from lib.judges.sentences import SentenceEmbedder
 from lib.methods import STEERING, TOP_K
@@ -96,18 +97,14 @@ def curves_shown(curves: pd.DataFrame) -> pd.DataFrame:
     own = curves[curves.metric.isin(metrics) & curves.threshold.isin(thresholds)]
     own = own.assign(cell=[str(e) for e in as_estimates(own)])
     keys = ["model", "threshold", "n"]
-    order = own[keys].drop_duplicates().set_index(keys)
-    shown = own.pivot(index=keys, columns="metric", values="cell").reindex(order.index)[metrics]
-    return shown.rename(columns=titled).reset_index().rename_axis(columns=None)
+    return side_by_side(own, keys, "metric")[[*keys, *metrics]].rename(columns={m: titled(m) for m in metrics})
 
 
 def correlations_shown(table: pd.DataFrame) -> pd.DataFrame:
     """:func:`correlations` for a page: a row for each measure of quality, a column for each model."""
     cells = table.assign(cell=[str(e) for e in as_estimates(table)], what=table.metric.map(_named))
     cells["model"] = [f"{r.model}, n = {r.n}" for r in table.itertuples()]
-    order = {name: list(dict.fromkeys(cells[name])) for name in ("what", "model")}
-    wide = cells.pivot(index="what", columns="model", values="cell").loc[order["what"], order["model"]]
-    return wide.rename_axis("quality of Top-k's explanation").reset_index().rename_axis(columns=None)
+    return side_by_side(cells, ["what"], "model").rename(columns={"what": "quality of Top-k's explanation"})
 
 
 def _named(metric: str) -> str:

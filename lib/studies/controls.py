@@ -17,6 +17,7 @@ from lib.effects import (
     values,
     with_composites,
 )
+from lib.figures import side_by_side
 from lib.findings import contrast, number, side
 from lib.methods import HYBRID, METHODS, MODES, NOTHING, STEERING, TOP_K, trio
 from lib.metrics import METRICS, metrics_of
@@ -197,9 +198,8 @@ def beside(table: pd.DataFrame, rows: list[str], columns: str, heads: dict[str, 
     """
     part = table[table[columns].isin(heads)]
     part = part.assign(estimate=[number(e) for e in as_estimates(part)])
-    wide = part.pivot(index=rows, columns=columns, values="estimate")[[c for c in heads if c in set(part[columns])]]
-    first = pd.MultiIndex.from_frame(part[rows].drop_duplicates()) if len(rows) > 1 else part[rows[0]].unique()
-    return wide.loc[first].reset_index().rename(columns=heads).rename_axis(columns=None)
+    known = [head for head in heads if head in set(part[columns])]
+    return side_by_side(part, rows, columns, "estimate")[[*rows, *known]].rename(columns=heads)
 
 
 def findings(steering: pd.DataFrame, hybrid: pd.DataFrame, four: pd.DataFrame) -> list[str]:

@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from lib.dictionary import make_all as make_dictionaries
 from lib.effects import as_estimates, column, effect, estimates
 from lib.evidence import Active, Gathered
-from lib.figures import colour_of, curve
+from lib.figures import colour_of, curve, side_by_side
 from lib.findings import trend
 from lib.methods import METHODS, STEERING, TOP_K, Method
 from lib.run import Run
@@ -117,9 +117,7 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
     own = table[(table.method != TOGETHER) & (table.metric != "object")]
     keys = ["dictionary", "method", "dose", "n"]
     cells = own.assign(cell=[str(e) for e in as_estimates(own)], method=own.method.map(lambda key: METHODS[key].label))
-    order = cells[keys].drop_duplicates().set_index(keys)
-    wide = cells.pivot(index=keys, columns="metric", values="cell").reindex(order.index)
-    return wide.reset_index()[["dictionary", "method", "dose", "context", "error", "n"]].rename_axis(columns=None)
+    return side_by_side(cells, keys, "metric")[["dictionary", "method", "dose", "context", "error", "n"]]
 
 
 def effects_shown(table: pd.DataFrame) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import torch
 from matplotlib.ticker import EngFormatter
 
 from lib.effects import COMPOSITES, as_estimates, column, differences, effect, titled, with_composites
+from lib.figures import side_by_side
 from lib.findings import contrast, number, side
 from lib.images import BLANK
 from lib.methods import METHODS, NOTHING, STEERING, TOP_K
@@ -162,9 +163,7 @@ def steps_shown(steps: pd.DataFrame) -> pd.DataFrame:
 
 
 def _pivot(own: pd.DataFrame, keys: list[str], metrics: list[str]) -> pd.DataFrame:
-    order = own[keys].drop_duplicates().set_index(keys)
-    wide = own.pivot(index=keys, columns="metric", values="cell").reindex(order.index)[metrics]
-    return wide.rename(columns=titled).reset_index().rename_axis(columns=None)
+    return side_by_side(own, keys, "metric")[[*keys, *metrics]].rename(columns={m: titled(m) for m in metrics})
 
 
 def findings(steps: pd.DataFrame, beyond: pd.DataFrame | None = None) -> list[str]:
@@ -217,9 +216,7 @@ def blank_shown(said: pd.DataFrame) -> pd.DataFrame:
 def blank_effects_shown(table: pd.DataFrame) -> pd.DataFrame:
     """:func:`blank_effects` for a page: a row for each size, a column for each picture."""
     cells = table.assign(cell=[f"{e * n:.0f} of {n}" for e, n in zip(table.estimate, table.n)])
-    order = {name: list(dict.fromkeys(table[name])) for name in ("size", "picture")}
-    wide = cells.pivot(index="size", columns="picture", values="cell").loc[order["size"], order["picture"]]
-    return wide.reset_index().rename_axis(columns=None)
+    return side_by_side(cells, ["size"], "picture")
 
 
 def blank_effects(run: Run, said: pd.DataFrame) -> pd.DataFrame:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lib.effects import as_estimates
+from lib.figures import side_by_side
 from lib.findings import contrast, number, side
 from lib.metrics import METRICS, voters
 from lib.stats import Estimate
@@ -116,10 +117,8 @@ def measure_name(measure: str) -> str:
 def correctness_shown(table: pd.DataFrame) -> pd.DataFrame:
     """Effects per ``method, metric`` for people: a row for each method, a column for each measure of the truth."""
     cells = table.assign(cell=[str(e) for e in as_estimates(table)], metric=table.metric.map(measure_name))
-    wide = cells.pivot(index="method", columns="metric", values="cell")
-    wide = wide.loc[list(dict.fromkeys(cells.method)), list(dict.fromkeys(cells.metric))]
-    wide = wide.assign(n=table.groupby("method").n.min()).reset_index().rename_axis(columns=None)
-    return wide.assign(method=wide.method.map(called))
+    wide = side_by_side(cells, ["method"], "metric")
+    return wide.assign(n=wide.method.map(table.groupby("method").n.min()), method=wide.method.map(called))
 
 
 def lean_shown(lean: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
