@@ -8,14 +8,15 @@ cd -P "$(dirname "${BASH_SOURCE[0]}")"
 case "${1:-}" in
 -h | --help)
     cat <<'HELP'
-usage: ./run_all.sh [test | verify | bench | slides | book] [options]
+usage: ./run_all.sh [test | verify | bench | slides | book | demo] [options]
 
   ./run_all.sh                    every notebook, at desk scale
   ./run_all.sh test               the tests, on all cores; with a file or other options of pytest, those
   ./run_all.sh test --quick       without what takes long: for every change, in a minute and a half
   ./run_all.sh bench [part ...]   time stages beside plain ways and other libraries, and write tests/benchmarks/README.md
   ./run_all.sh slides             the slides of a lecture, with this run's figures and findings: figures/slides.html
-  ./run_all.sh book               the notebooks and pages as a web site that needs no server: data/runs/book
+  ./run_all.sh book               the notebooks, every latent, and the live demo as a web site: data/runs/book
+  ./run_all.sh demo               the live demo in JupyterLab, on any profile's subject: --profile, --set
   ./run_all.sh verify             run from nothing in a copy; say how its tables differ from the committed ones
 
   --profile NAME                  a profile of lib/profiles, or a .yaml file (default: desk)

@@ -33,7 +33,7 @@ COMMITTED = ("desk", "deep", "smollm2")  # profiles
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command line; a wrong one ends with a message."""
     parser = argparse.ArgumentParser(prog="run_all.sh", description="Regenerate every table and figure.")
-    parser.add_argument("word", nargs="?", choices=["verify", "slides", "book"])
+    parser.add_argument("word", nargs="?", choices=["verify", "slides", "book", "demo"])
     parser.add_argument("--profile", default="desk", metavar="NAME")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--from", dest="first", metavar="NN", type=lambda number: number.zfill(2))
@@ -50,8 +50,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     given = [name for name, value in vars(options).items() if value and name not in ("profile", "settings")]
     if {"word", "plan", "status"} & set(given) and len(given) > 1:
-        parser.error("verify, slides, book, --plan and --status run alone, with --profile and --set at the most")
-    if options.word and (options.settings or (options.word != "verify" and options.profile != "desk")):
+        parser.error("verify, slides, book, demo, --plan and --status run alone, with --profile and --set at the most")
+    committed = options.word in ("slides", "book") and options.profile != "desk"
+    if committed or (options.word in ("verify", "slides", "book") and options.settings):
         parser.error(f"{options.word} reads what is committed, which is made without --set")
     return options
 
@@ -130,10 +131,10 @@ def answer(options: argparse.Namespace) -> int:
         from lib.slides import main_slides
 
         return main_slides()
-    if options.word == "book":
-        from lib.book import main_book
+    if options.word == "demo":
+        from lib.panel import main_demo
 
-        return main_book()
+        return main_demo(options.profile, chosen)
     if options.plan:
         from lib.plan.report import main_plan
 
@@ -155,6 +156,10 @@ def answer(options: argparse.Namespace) -> int:
 
             build_all()
         with offered(options.workers or helpers(options, profile), options.cluster, profile.images.source == "scenes"):
+            if options.word == "book":
+                from lib.book import main_book
+
+                return main_book(profile)
             return run(options, profile, {"profile": options.profile, "overrides": chosen})
 
 
@@ -267,8 +272,6 @@ def commit(profile: Profile, changed: dict[str, Any], results: list[Done], folde
     from lib.plan.report import facts
     from lib.profile import load
     from lib.run import Run
-    from lib.running.collection import NOTEBOOKS, notebooks
-    from lib.running.freshness import kept as made_by
     from lib.studies import foreign, reruns
 
     if profile.label != "desk":
@@ -279,15 +282,9 @@ def commit(profile: Profile, changed: dict[str, Any], results: list[Done], folde
         return
     away = [p for p in map(load, settings.names()) if p.images.source != "scenes"]
     plans = "\n\n".join(facts(p).replace("\n## ", "\n### ").replace("# Plan of", "## Plan of") for p in away)
-    write_text(
-        NOTEBOOKS / "plans.md", f"# What the paper's models take: downloads, licences, gates, hours\n\n{plans}\n"
-    )
-    if minutes is not None:
-        rows = [(done.notebook.name, done.seconds, done.peak, done.files) for done in results]
-        write_text(NOTEBOOKS / "timing.md", pages.timing(profile.name, rows, profile.jobs, minutes))
-    records = {number: folder / f"{path.stem}.json" for number, path in notebooks().items()}
-    if all(record.exists() for record in records.values()):  # else some would be missing from the page
-        pages.write_pages({n: [Path(name) for name in made_by(record)["made"]] for n, record in records.items()})
+    head = "# What the paper's models take: downloads, licences, gates, hours"
+    write_text(pages.NOTEBOOKS / "plans.md", f"{head}\n\n{plans}\n")
+    pages.write_run(profile.name, profile.jobs, results, folder, minutes)
 
 
 if __name__ == "__main__":

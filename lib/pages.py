@@ -12,12 +12,17 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lib import diagram
 from lib.device import machine
 from lib.running.collection import NOTEBOOKS, notebooks, opened
+from lib.running.freshness import kept
 from lib.running.process import cores
 from lib.store import ROOT, write_text
+
+if TYPE_CHECKING:
+    from lib.running.runner import Done
 
 FIGURES = ROOT / "figures"
 WITH_FILES = (ROOT / "README.md", NOTEBOOKS / "README.md")  # pages that hold the text of other files
@@ -142,3 +147,20 @@ def write_pages(made: Mapping[str, Iterable[Path]]) -> None:
     write_text(FIGURES / "desk" / "README.md", gallery(made))
     for page in WITH_FILES:
         write_text(page, with_files(page))
+
+
+def write_run(profile: str, jobs: int, results: Iterable[Done], folder: Path, minutes: float | None) -> None:
+    """Write anew what the pages say of a run of the desk profile.
+
+    Parameters
+    ----------
+    jobs : notebooks that run at once.
+    folder : where the records of notebooks are.
+    minutes : what the run took from nothing; None if it went on from something, or left something out.
+    """
+    if minutes is not None:
+        rows = [(done.notebook.name, done.seconds, done.peak, done.files) for done in results]
+        write_text(NOTEBOOKS / "timing.md", timing(profile, rows, jobs, minutes))
+    records = {number: folder / f"{path.stem}.json" for number, path in notebooks().items()}
+    if all(record.exists() for record in records.values()):  # else some would be missing from the page
+        write_pages({number: [Path(name) for name in kept(record)["made"]] for number, record in records.items()})

@@ -53,6 +53,11 @@ class Project:
         command = [sys.executable, "-m", "lib", *arguments]
         return subprocess.run(command, cwd=self.folder, env=env, capture_output=True, text=True)
 
+    def python(self, code: str) -> subprocess.CompletedProcess[str]:
+        """Some lines of Python in the copy."""
+        env = os.environ | {"PYTHONPATH": str(self.folder)}
+        return subprocess.run([sys.executable, "-c", code], cwd=self.folder, env=env, capture_output=True, text=True)
+
     def figures(self, label: str) -> Path:
         """Where the run of a profile leaves tables and figures."""
         return self.folder / "figures" / label

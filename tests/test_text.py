@@ -178,6 +178,14 @@ def test_addresses_of_the_project_are_the_one_in_pyproject():
     )
     assert len(found) == 2 and set(found) == {home}
     assert f'"https://github.com/{home}"' in notebooks()["00"].read_text().replace('\\"', '"')
+    owner, name = home.split("/")
+    site = re.findall(r"https://([\w-]+)\.github\.io/([\w-]+)/", (ROOT / "README.md").read_text())
+    assert len(site) == 3 and set(site) == {(owner, name)}
+
+
+def test_the_first_link_of_the_readme_leads_to_the_live_demo():
+    first = re.search(r"\]\(([^)]+)\)", (ROOT / "README.md").read_text())[1]
+    assert first.endswith(".github.io/steering-companion/demo.html")
 
 
 def test_the_light_environment_has_the_versions_of_the_whole_one():

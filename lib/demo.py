@@ -1,0 +1,192 @@
+"""The live demo's files: the subject's graphs, its dictionary, and what its latents are about.
+
+The page runs them with onnxruntime-web. :func:`answers` is what the page does, with the same graphs, in Python: nothing
+is written that answers otherwise than the subject.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pandas as pd
+
+from lib import prompts
+from lib.bundle import bundle, packages
+from lib.graphs import Graph, export, prompted
+from lib.methods import STEERING
+from lib.run import Run
+from lib.store import write_text
+
+WASM = "node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.wasm"
+PICTURES = 6  # scenes to steer on, beside the blank picture
+FINEST = 0.25  # step of the coefficient's slider
+
+
+class Differs(RuntimeError):
+    """The graphs answer otherwise than the subject."""
+
+
+def about(run: Run, known: pd.DataFrame) -> dict[str, Any]:
+    """What a panel says of a subject and its latents, as ``lib/web/panel.js`` reads it; JSON.
+
+    Parameters
+    ----------
+    known : of some latents, ``latent, words, role, concept, fit``; words are what Steering said of one.
+    """
+    p, vlm, n = run.profile, run.vlm, run.profile.sae.latents
+    steering = p.explain.steering
+    chosen = run.chosen.get("steering-add", steering[len(steering) // 2])
+    rows = known.set_index("latent").to_dict("index")
+    empty = {"words": "", "role": "other", "concept": "", "fit": None}
+    latents = [{"latent": i, **empty, **rows.get(i, {}), "other": other} for i, other in enumerate(others(n))]
+    grid = round(vlm.patches**0.5)
+    return {
+        "subject": p.subject.name,
+        "layer": p.subject.layer,
+        "layers": len(vlm.layers),
+        "grid": grid,
+        "side": side(run),
+        "prompt": prompts.STEERING,
+        "chosen": chosen,
+        "largest": max(steering),
+        "latents": latents,
+        "pictures": [{"name": f"picture {i + 1}", "data": _png(run, i)} for i in range(PICTURES)],
+    }
+
+
+def side(run: Run) -> int:
+    """Pixels along a side of the pictures that the panel shows: the subject's own size, but no more than 224."""
+    vision = run.vlm.model.config.vision_config
+    size = getattr(vision, "image_size", 224)
+    return min(224, size if isinstance(size, int) else size[0])
+
+
+def _png(run: Run, index: int) -> str:
+    with io.BytesIO() as file:
+        size = (side(run), side(run))
+        run.sets["explain"][index].convert("RGB").resize(size).save(file, "PNG")
+        return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def others(n: int) -> list[int]:
+    """Of each latent, the one whose direction is its control."""
+    return [(latent + n // 2) % n for latent in range(n)]
+
+
+def specification(run: Run) -> dict[str, Any]:
+    """All that the page needs to ask the graphs, beside them and the directions."""
+    vlm = run.vlm
+    c, tokenizer = vlm.model.config.text_config, vlm.processor.tokenizer
+    end = vlm.model.generation_config.eos_token_id
+    return {
+        "norm": run.dictionary.report["norm"],
+        "ids": prompted(vlm, prompts.STEERING),
+        "words": tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))),
+        "special": sorted(tokenizer.all_special_ids),
+        "end": end if isinstance(end, list) else [end],
+        "pad": vlm.model.generation_config.pad_token_id,
+        "longest": run.profile.explain.max_new_tokens,
+        "heads": [c.num_hidden_layers, c.num_key_value_heads, c.head_dim],
+        "opening": prompts.OPENING,
+    }
+
+
+def answers(graphs: Mapping[str, Graph], spec: Mapping[str, Any], pixels: np.ndarray, vectors: np.ndarray) -> list[str]:
+    """What the graphs answer about one picture, steered by each vector at every patch.
+
+    Parameters
+    ----------
+    pixels : ``[1, 3, side, side]``, float32, from -1 to 1.
+    vectors : ``[n, d]``, float32: directions times coefficient times norm.
+
+    Returns
+    -------
+    The raw answers.
+    """
+    run = {name: _session(name, graph) for name, graph in graphs.items()}
+    (stream,) = run["below"].run(None, {"pixels": pixels})
+    (shown,) = run["above"].run(None, {"stream": stream + vectors[:, None]})
+    layers, heads, d = spec["heads"]
+    n = len(vectors)
+    keys = values = np.zeros((layers, n, heads, 0, d), np.float32)
+    new, said, done = np.array([spec["ids"]] * n), [], np.zeros(n, bool)
+    for _ in range(spec["longest"]):
+        inputs = {"ids": new, "shown": shown, "keys": keys, "values": values}
+        logits, keys, values = run["speaker"].run(None, inputs)
+        next_ = np.where(done, spec["pad"], logits.argmax(1))
+        said.append(next_)
+        done |= np.isin(next_, spec["end"])
+        if done.all():
+            break
+        new = next_[:, None]
+    left_out = set(spec["special"])
+    return [" ".join(spec["words"][i] for i in row if i not in left_out) for row in np.stack(said, 1).tolist()]
+
+
+def _session(name: str, graph: Graph) -> onnxruntime.InferenceSession:
+    how = onnxruntime.SessionOptions()
+    how.add_external_initializers_from_files_in_memory([f"{name}.onnx.data"], [graph.weights], [len(graph.weights)])
+    return onnxruntime.InferenceSession(graph.model, how, providers=["CPUExecutionProvider"])
+
+
+def checked(run: Run, graphs: Mapping[str, Graph], latents: Sequence[int]) -> int:
+    """Ask graphs and subject about latents, steered on a blank picture; how many were asked.
+
+    Raises
+    ------
+    Differs
+        If one answer is not the same.
+    """
+    spec, at = specification(run), run.at_best(STEERING.add)
+    said = run.explanations(at, list(latents)).raw.tolist()
+    vectors = run.sae.directions[list(latents)].numpy() * np.float32(at.coefficient * spec["norm"])
+    size = run.vlm.model.config.vision_config.image_size
+    there = answers(graphs, spec, np.ones((1, 3, size, size), np.float32), vectors)
+    for latent, own, graph in zip(latents, said, there):
+        if prompts.clean(own) != prompts.clean(graph):
+            raise Differs(f"latent {latent} at {at.coefficient:g}: {own!r} by PyTorch, {graph!r} by the graphs")
+    return len(there)
+
+
+def payload(files: Mapping[str, bytes]) -> str:
+    """Files as a script: each compressed, and written in letters that a script may hold."""
+    parts = (base64.b64encode(gzip.compress(content, 9, mtime=0)).decode() for content in files.values())
+    return "".join(f"steeringFile({json.dumps(name)},{json.dumps(part)});\n" for name, part in zip(files, parts))
+
+
+def write(run: Run, known: pd.DataFrame, folder: Path) -> list[Path]:
+    """Write the files of the page's live demo; returns them.
+
+    Parameters
+    ----------
+    known : see :func:`about`.
+
+    Raises
+    ------
+    NoGraphs
+        If the subject cannot be exported.
+    Differs
+        If the exported subject answers otherwise about a test latent.
+    """
+    graphs = export(run.profile.subject.checkpoint, prompts.STEERING)
+    checked(run, graphs, run.latents["test"])
+    directions = run.sae.directions
+    model = {"spec": json.dumps(specification(run)).encode()}
+    for name, graph in graphs.items():
+        model |= {name: graph.model, f"{name}.data": graph.weights}
+    model["directions"] = directions.numpy().tobytes()
+    model["random"] = run.control("random", []).directions(directions).numpy().tobytes()
+    runtime = {"worker": bundle("worker.js").encode(), "wasm": (packages() / WASM).read_bytes()}
+    files = {"model.js": payload(model), "runtime.js": payload(runtime)}
+    sizes = {name.removesuffix(".js"): round(len(text) / 1e6, 1) for name, text in files.items()}
+    said = json.dumps(about(run, known) | {"megabytes": sizes}, ensure_ascii=True).replace("<", "\\u003c")
+    files |= {"about.js": f"window.demoAbout={said};\n", "demo.js": bundle("demo.js"), "demo.css": bundle("demo.css")}
+    return [write_text(folder / name, text) for name, text in files.items()]

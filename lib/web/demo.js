@@ -1,0 +1,24 @@
+// The page demo.html: the panel, with the model in this browser.
+import { engine } from "./engine.js";
+import { panel } from "./panel.js";
+
+const folder = new URL(".", document.currentScript.src).href;
+const place = document.getElementById("demo");
+const asked = () => (/^#\d+$/.test(location.hash) ? Number(location.hash.slice(1)) : null);
+
+function start() {
+  place.replaceChildren();
+  const model = engine(window.demoAbout, folder);
+  const { show } = panel(place, model, {
+    latent: asked(),
+    explorer: (latent) => `explorer.html#desk/${latent}`,
+    controls: "notebooks/09_controls.html",
+    onlatent: (latent) => history.replaceState(null, "", `#${latent}`),
+  });
+  addEventListener("hashchange", () => asked() !== null && show(asked()));
+  // For tests: ask for any latent. No request to it is dropped.
+  window.demo = { ready: model.ready, ask: (request) => model.ask(request, "each") };
+}
+
+if (window.demoAbout) start();
+else place.textContent = `${folder}about.js could not be loaded. Check the connection, then reload the page.`;

@@ -1,0 +1,95 @@
+"""A real JupyterLab, and how a test works in it through a browser as people do: menus, keys, what the page shows."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page
+
+from tests.driver import await_true
+
+# It asks jupyter.org for news, and a new user whether it may.
+_SILENT = {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}
+SIZE = {"width": 1400, "height": 1000}
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A server of JupyterLab, with a folder as its root."""
+
+    address: str
+    root: Path
+
+    def kernels(self) -> list[dict[str, Any]]:
+        """The kernels that run, and what they do; none while the server has no answer, as when one starts."""
+        try:
+            with urllib.request.urlopen(f"{self.address}/api/kernels") as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError:
+            return []
+
+    def open(self, page: Page, notebook: Path) -> None:
+        """Open a notebook of the root, and wait for its kernel."""
+        page.goto(f"{self.address}/lab/tree/{notebook.relative_to(self.root).as_posix()}?reset")
+        page.locator(".jp-Notebook").wait_for(timeout=60_000)
+        await_true(lambda: [k for k in self.kernels() if k["execution_state"] == "idle"], 60)
+        page.wait_for_timeout(1000)  # the front-end hears of it
+
+    def run_all(self, page: Page, notebook: Path, seconds: float) -> list[dict[str, Any]]:
+        """Run all cells by the menu, save by the keyboard; returns the code cells as they were saved."""
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.locator(".lm-Menu-item[data-command='runmenu:run-all']").click()
+        end = time.monotonic() + seconds
+        while True:
+            page.wait_for_timeout(1500)
+            if [kernel["execution_state"] for kernel in self.kernels()] == ["idle"]:
+                page.keyboard.press("Control+s")
+                page.wait_for_timeout(1500)
+                cells = [c for c in json.loads(notebook.read_text())["cells"] if c["cell_type"] == "code"]
+                failed = [o for c in cells for o in c["outputs"] if o["output_type"] == "error"]
+                if failed or all(c["execution_count"] for c in cells if "".join(c["source"]).strip()):
+                    return cells
+            assert time.monotonic() < end, f"{notebook.name} is not done after {seconds:g} s"
+
+    def close_kernels(self) -> None:
+        """End all kernels."""
+        for kernel in self.kernels():
+            address = f"{self.address}/api/kernels/{kernel['id']}"
+            urllib.request.urlopen(urllib.request.Request(address, method="DELETE")).close()
+
+
+@contextmanager
+def lab(root: Path, settings: Path) -> Iterator[Lab]:
+    """JupyterLab with a root folder, and settings of its own."""
+    silent = settings / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+    silent.parent.mkdir(parents=True)
+    silent.write_text(json.dumps(_SILENT))
+    env = os.environ | {"PYTHONPATH": str(root), "JUPYTERLAB_SETTINGS_DIR": str(settings)}
+    env |= {"JUPYTER_RUNTIME_DIR": str(settings / "runtime"), "JUPYTERLAB_WORKSPACES_DIR": str(settings / "spaces")}
+    options = ["--no-browser", "--port=0", "--IdentityProvider.token=", "--ServerApp.disable_check_xsrf=True"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        options.append("--allow-root")
+    log = settings / "log.txt"
+    with log.open("w") as file:
+        command = [sys.executable, "-m", "jupyterlab", *options, f"--ServerApp.root_dir={root}"]
+        server = subprocess.Popen(command, cwd=root, env=env, stdout=file, stderr=file)
+    try:
+        runtime = settings / "runtime"
+        await_true(lambda: list(runtime.glob("jpserver-*.json")) or server.poll() is not None, 60)
+        assert server.poll() is None, log.read_text()[-2000:]
+        found = json.loads(next(runtime.glob("jpserver-*.json")).read_text())
+        yield Lab(f"http://localhost:{found['port']}", root)
+    finally:
+        server.terminate()
+        server.wait(20)
