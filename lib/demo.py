@@ -20,6 +20,7 @@ import pandas as pd
 
 from lib import prompts
 from lib.bundle import bundle, packages
+from lib.explorer import slug
 from lib.graphs import Graph, export, prompted
 from lib.methods import STEERING
 from lib.run import Run
@@ -50,6 +51,7 @@ def about(run: Run, known: pd.DataFrame) -> dict[str, Any]:
     grid = round(vlm.patches**0.5)
     return {
         "subject": p.subject.name,
+        "explorer": slug(p.name),
         "layer": p.subject.layer,
         "layers": len(vlm.layers),
         "grid": grid,

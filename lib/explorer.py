@@ -155,7 +155,7 @@ def entry(main: Profile, name: str, run: Run, about: EveryLatent) -> dict[str, A
         "min_images": p.explain.min_images,
         "chosen": chosen,
         "sweep": sorted({*p.explain.steering, chosen[STEERING.add.key]}),
-        "demo": main.label == "desk" and not name,
+        "demo": not name,  # the page steers the profile's own subject
     }
 
 

@@ -7,6 +7,7 @@ language model with its cache of keys and values.
 
 from __future__ import annotations
 
+import logging
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,6 +187,8 @@ def export(checkpoint: Checkpoint, prompt: str) -> dict[str, Graph]:
 def _graph(
     name: str, module: nn.Module, inputs: tuple[Tensor, ...], takes: list[str], gives: list[str], free: tuple
 ) -> Graph:
+    for chatty in ("onnx_ir", "onnxscript", "torch.onnx"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
     with TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         path = Path(folder) / f"{name}.onnx"

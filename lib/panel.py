@@ -66,7 +66,7 @@ class Panel(anywidget.AnyWidget):
         ----------
         request : ``latent``; ``coefficient``, in mean norms of the stream; ``mode``, add or replace; ``patches``,
             base64 of a byte for each patch, 1 where it is steered, or None for all; ``picture``, base64 of RGB
-            ``[side, side, 3]``, or None for the blank one.
+            ``[side, side, 3]``, or None for the blank one; ``only``, which of the answers are wanted.
 
         Returns
         -------
@@ -83,20 +83,24 @@ class Panel(anywidget.AnyWidget):
         if not 0 <= latent < len(own):
             raise ValueError(f"no latent {latent}: the dictionary has 0 to {len(own) - 1}")
         picture = self._picture(request.get("picture"))
-        vectors = torch.stack([own[latent], random[latent], own[others(len(own))[latent]]])
-        vectors = vectors * float(request["coefficient"]) * self._run.dictionary.report["norm"]
+        pushed = {"own": own[latent], "random": random[latent], "other": own[others(len(own))[latent]]}
+        wanted = [name for name in pushed if name in request.get("only", pushed)]
+        vectors = (
+            torch.stack([pushed[name] for name in wanted])
+            * float(request["coefficient"])
+            * self._run.dictionary.report["norm"]
+        )
         where = None
         if request.get("patches") is not None:
             painted = _bytes(request["patches"], (1, vlm.patches)) > 0
-            where = vlm.positions(torch.from_numpy(painted)).expand(3, -1)
+            where = vlm.positions(torch.from_numpy(painted)).expand(len(wanted), -1)
         mode = "replace" if request.get("mode") == "replace" else "add"
         question, longest = Question((picture,), prompts.STEERING), self._run.profile.explain.max_new_tokens
-        said = vlm.answer([question] * 3, longest, Intervention(vectors, mode, where))
+        said = vlm.answer([question] * len(wanted), longest, Intervention(vectors, mode, where))
         seen = content(picture)
         if seen not in self._unsteered:
             self._unsteered = {seen: vlm.answer([question], longest)[0]}  # the latest picture's, as the slider moves
-        said.append(self._unsteered[seen])
-        words = dict(zip(("own", "random", "other", "none"), map(prompts.clean, said)))
+        words = dict(zip([*wanted, "none"], map(prompts.clean, [*said, self._unsteered[seen]])))
         return words | {"ms": round(1000 * (time.perf_counter() - begun))}
 
     def _picture(self, sent: str | None) -> Image.Image:

@@ -67,3 +67,22 @@ def test_there_is_no_circle():
 @pytest.mark.parametrize("module", MODULES)
 def test_modules_are_short(module):
     assert len(file_of(module).read_text().splitlines()) <= 300
+
+
+SCRIPTS = sorted((ROOT / "lib" / "web").glob("*.js"))
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_of_pages_are_short_ask_no_host_and_write_no_markup(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 300
+    # What a model says is set as text. All of these would read it as markup, or run it.
+    markup = r"innerHTML|outerHTML|insertAdjacentHTML|unsafeHTML|unsafeSVG|document\.write|\beval\(|new Function|srcdoc"
+    assert not re.search(markup, text)
+    assert not re.search(r"https?://(?!www\.w3\.org/)|\bfetch\(|XMLHttpRequest|WebSocket", text)
+
+
+def test_every_script_of_pages_is_used():
+    entries = {"demo.js", "explorer.js", "widget.js", "worker.js"}
+    used = {name for path in SCRIPTS for name in re.findall(r'from "\./([\w-]+\.js)"', path.read_text())}
+    assert used | entries == {path.name for path in SCRIPTS}

@@ -16,7 +16,7 @@ from lib.store import ROOT
 
 PAGES = sorted(
     [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "lib" / "README.md", ROOT / "lib" / "profiles" / "README.md"]
-    + [path for path in NOTEBOOKS.glob("*.md")]
+    + [path for folder in (NOTEBOOKS, ROOT / "lib" / "web") for path in folder.glob("*.md")]
 )
 BOOKS = list(notebooks().values())
 GLOSSARY = re.findall(

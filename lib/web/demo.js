@@ -11,7 +11,7 @@ function start() {
   const model = engine(window.demoAbout, folder);
   const { show } = panel(place, model, {
     latent: asked(),
-    explorer: (latent) => `explorer.html#desk/${latent}`,
+    explorer: (latent) => `explorer.html#${window.demoAbout.explorer}/${latent}`,
     controls: "notebooks/09_controls.html",
     onlatent: (latent) => history.replaceState(null, "", `#${latent}`),
   });
