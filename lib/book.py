@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -237,6 +238,7 @@ def main_book(profile: Profile) -> int:
     from lib.run import Run
 
     os.environ.setdefault("SOURCE_DATE_EPOCH", "0")  # the same bytes whenever it is built
+    logging.disable(logging.INFO)  # of what loads which model
     warnings = build(MADE, apps(Run(profile)))
     print("\n".join(warnings))
     print(f"The book: {short(MADE / f'{START}.html')} (open it in a browser, or copy the folder to any web host)")

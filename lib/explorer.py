@@ -32,7 +32,7 @@ from lib.store import write_atomically, write_text
 from lib.studies.every_latent import WAYS, EveryLatent, every_latent
 
 SIDE = 96  # of a picture, in pixels
-DIGITS = 4  # behind the point, in the data
+DIGITS = 5  # behind the point, in the data
 ROLES = {
     "validation": "chose the coefficients",
     "test": "in the tables",

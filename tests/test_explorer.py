@@ -259,7 +259,7 @@ def test_the_files_are_as_the_page_expects_them(run, tmp_path, monkeypatch, caps
     index = value_of(tmp_path / "a/index.js")
     assert set(index) == {"subjects", "ways", "metrics", "roles"} and len(index["subjects"]) == 1
     about = index["subjects"][0]
-    assert set(about) == SUBJECT and about["id"] == "smoke" and about["file"] == "smoke.js" and not about["demo"]
+    assert set(about) == SUBJECT and about["id"] == "smoke" and about["file"] == "smoke.js" and about["demo"]
     assert about["chosen"] == {m.key: 1 for m in (STEERING.add, HYBRID.masks_add, HYBRID.heatmaps_add)}
     assert about["sweep"] == [1, 8] and about["latents"] == 24 and about["explained"] == len(explained(run))
     assert [m["high"] for m in index["metrics"]] == [1, 1, None, 1, 1, 1]
@@ -326,6 +326,7 @@ def test_every_latent_of_every_subject_of_a_profile_is_there(tmp_path_factory, t
     assert [s["id"] for s in index["subjects"]] == ["smoke", *map(slug, profile.variants)]
     assert "leaves out" not in done.stdout
     ranges = {m["key"]: (m["low"], np.inf if m["high"] is None else m["high"]) for m in index["metrics"]}
+    assert [s["demo"] for s in index["subjects"]] == [True] + [False] * len(profile.variants)
     named = set()
     for about, view in zip(index["subjects"], profile.views.values()):
         data = value_of(out / about["file"])

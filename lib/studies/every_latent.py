@@ -95,7 +95,8 @@ class EveryLatent:
         """What a list of the latents says of each: ``latent, words, role, concept, fit``; words are Steering's."""
         words = _words(self.explanations, "steering").rename("words")
         found = self.latents[["role", "concept", "fit"]].join(words).fillna({"words": ""}).reset_index()
-        return found.assign(fit=found.fit.astype(object).where(found.fit.notna(), None))
+        found["fit"] = found.fit.astype(object).where(found.fit.notna(), None)
+        return found[["latent", "words", "role", "concept", "fit"]]
 
 
 @cache
