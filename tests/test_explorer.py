@@ -70,7 +70,7 @@ def test_no_text_ends_a_script_or_a_line():
 
 def test_numbers_are_short_and_what_is_none_is_null():
     values = [np.float64("nan"), np.inf, pd.NA, None, np.int64(3), 2.0, 0.123456, np.float32(0.1), -1e-9, True, "a"]
-    assert script(values) == '[null,null,null,null,3,2,0.1235,0.1,0,true,"a"]'
+    assert script(values) == '[null,null,null,null,3,2,0.12346,0.1,0,true,"a"]'
     assert plain({1: (1.5, [2])}) == {"1": [1.5, [2]]}
 
 
