@@ -22,6 +22,7 @@ from sphinx.util.docutils import docutils_namespace, patch_docutils
 from lib.book_figures import Described
 from lib.book_terms import Anchors, Links
 from lib.running.collection import notebooks
+from lib.settings import ProfileError
 from lib.store import ROOT, RUNS, short
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ PARTS += ("environment.yml", "pyproject.toml", "tests/*.py", "tests/words.txt", 
 PARTS += (".ci/run", ".github/workflows/book.yml")
 SETTINGS = {
     "project": "Explaining visual features via steering",
-    "copyright": "the steering companion's authors; text and code: MIT, OpenMoji drawings: CC BY-SA 4.0",
+    "copyright": "the steering companion's authors; text and code: MIT, OpenMoji drawings: CC BY-SA 4.0; "
+    "scripts by others: licences.txt beside them",
     "extensions": ["myst_nb", "sphinx_copybutton", "lib.book"],
     "root_doc": START,
     "nb_execution_mode": "off",  # shown as they were executed
@@ -165,6 +167,7 @@ def build(target: Path, extra: Mapping[str, Callable[[Path], object]] = MappingP
             app = Sphinx(source, None, out, Path(folder, "trees"), "html", SETTINGS, status=None, warning=file)
             app.build()
         (out / "README.html").write_text(_MOVED, encoding="utf-8")  # what it was called before
+        (out / ".nojekyll").touch()  # else GitHub Pages, from a branch, leaves out folders that begin with a line
         for name, fill in extra.items():
             (out / name).mkdir()
             fill(out / name)
@@ -234,12 +237,24 @@ def apps(run: Run) -> dict[str, Callable[[Path], object]]:
 
 
 def main_book(profile: Profile) -> int:
-    """Make the book, and say where it is; returns the exit code."""
+    """Make the book, and say where it is; returns the exit code.
+
+    Raises
+    ------
+    ProfileError
+        If the profile's subject cannot be explored or exported.
+    """
+    from lib.demo import Differs
+    from lib.evidence import TooFewLatents
+    from lib.graphs import NoGraphs
     from lib.run import Run
 
     os.environ.setdefault("SOURCE_DATE_EPOCH", "0")  # the same bytes whenever it is built
     logging.disable(logging.INFO)  # of what loads which model
-    warnings = build(MADE, apps(Run(profile)))
+    try:
+        warnings = build(MADE, apps(Run(profile)))
+    except (TooFewLatents, NoGraphs, Differs) as error:
+        raise ProfileError(str(error)) from error
     print("\n".join(warnings))
     print(f"The book: {short(MADE / f'{START}.html')} (open it in a browser, or copy the folder to any web host)")
     return 0

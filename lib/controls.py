@@ -46,9 +46,12 @@ class Control:
 
 
 def random_directions(directions: Tensor, seed: int) -> Tensor:
-    """Control: random directions of the same norms, ``[latents, d]`` (appendix J)."""
+    """Control: random directions of the same norms, ``[latents, d]`` (appendix J).
+
+    They are drawn on the CPU, so that they are the same on every device.
+    """
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(directions.shape, generator=generator)
+    noise = torch.randn(directions.shape, generator=generator).to(directions.device)
     return torch.nn.functional.normalize(noise, dim=1) * directions.norm(dim=1, keepdim=True)
 
 

@@ -11,24 +11,26 @@ import gzip
 import io
 import json
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 import pandas as pd
+from PIL import Image
 
 from lib import prompts
-from lib.bundle import bundle, packages
-from lib.explorer import slug
+from lib.bundle import NOTICES, bundle, licences, packages
+from lib.explorer import plain, script, slug
 from lib.graphs import Graph, export, prompted
+from lib.images import readable
 from lib.methods import STEERING
 from lib.run import Run
 from lib.store import write_text
 
 WASM = "node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.wasm"
-PICTURES = 6  # scenes to steer on, beside the blank picture
-FINEST = 0.25  # step of the coefficient's slider
+PICTURES = 6  # of the run's own, to steer on, beside the blank one
 
 
 class Differs(RuntimeError):
@@ -40,16 +42,24 @@ def about(run: Run, known: pd.DataFrame) -> dict[str, Any]:
 
     Parameters
     ----------
-    known : of some latents, ``latent, words, role, concept, fit``; words are what Steering said of one.
+    known : of some latents, ``latent, words, role, concept, fit, other``, as :attr:`EveryLatent.known` has it; of
+        latents without another one, half the dictionary away stands their control.
+
+    Raises
+    ------
+    ValueError
+        If the dictionary has one latent alone.
     """
-    p, vlm, n = run.profile, run.vlm, run.profile.sae.latents
+    p, vlm, n = run.profile, run.vlm, len(run.sae.directions)
     steering = p.explain.steering
     chosen = run.chosen.get("steering-add", steering[len(steering) // 2])
     rows = known.set_index("latent").to_dict("index")
-    empty = {"words": "", "role": "other", "concept": "", "fit": None}
-    latents = [{"latent": i, **empty, **rows.get(i, {}), "other": other} for i, other in enumerate(others(n))]
+    empty = {"words": "", "role": "other", "concept": "", "fit": None, "other": -1}
+    latents = [{"latent": i, **empty, **rows.get(i, {})} for i in range(n)]
+    for row, other in zip(latents, others(n)):
+        row["other"] = other if row["other"] < 0 else row["other"]
     grid = round(vlm.patches**0.5)
-    return {
+    said = {
         "subject": p.subject.name,
         "explorer": slug(p.name),
         "layer": p.subject.layer,
@@ -58,10 +68,11 @@ def about(run: Run, known: pd.DataFrame) -> dict[str, Any]:
         "side": side(run),
         "prompt": prompts.STEERING,
         "chosen": chosen,
-        "largest": max(steering),
+        "largest": max(chosen, *steering),  # the grid grows where the best value lies at its end
         "latents": latents,
-        "pictures": [{"name": f"picture {i + 1}", "data": _png(run, i)} for i in range(PICTURES)],
+        "pictures": _pictures(run),
     }
+    return plain(said)
 
 
 def side(run: Run) -> int:
@@ -71,15 +82,29 @@ def side(run: Run) -> int:
     return min(224, size if isinstance(size, int) else size[0])
 
 
-def _png(run: Run, index: int) -> str:
+def _pictures(run: Run) -> list[dict[str, str]]:
+    """The first pictures that can be read of those that explainers see: ``name``, and ``data``, an address."""
+    images = run.sets["explain"]
+    there = (picture for i in range(len(images)) for picture in readable(images, [i])[1])
+    return [{"name": f"picture {i}", "data": _png(one, side(run))} for i, one in enumerate(islice(there, PICTURES), 1)]
+
+
+def _png(picture: Image.Image, size: int) -> str:
     with io.BytesIO() as file:
-        size = (side(run), side(run))
-        run.sets["explain"][index].convert("RGB").resize(size).save(file, "PNG")
+        picture.convert("RGB").resize((size, size)).save(file, "PNG")
         return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def others(n: int) -> list[int]:
-    """Of each latent, the one whose direction is its control."""
+    """Of each of ``n`` latents, the one half the dictionary away: its control, where no other is known.
+
+    Raises
+    ------
+    ValueError
+        If there is no other.
+    """
+    if n < 2:
+        raise ValueError("a dictionary of one latent has no other to compare with: raise sae.latents")
     return [(latent + n // 2) % n for latent in range(n)]
 
 
@@ -149,12 +174,15 @@ def checked(run: Run, graphs: Mapping[str, Graph], latents: Sequence[int]) -> in
     """
     spec, at = specification(run), run.at_best(STEERING.add)
     said = run.explanations(at, list(latents)).raw.tolist()
-    vectors = run.sae.directions[list(latents)].numpy() * np.float32(at.coefficient * spec["norm"])
+    vectors = run.sae.directions[list(latents)].cpu().numpy() * np.float32(at.coefficient * spec["norm"])
     size = run.vlm.model.config.vision_config.image_size
     there = answers(graphs, spec, np.ones((1, 3, size, size), np.float32), vectors)
     for latent, own, graph in zip(latents, said, there):
         if prompts.clean(own) != prompts.clean(graph):
-            raise Differs(f"latent {latent} at {at.coefficient:g}: {own!r} by PyTorch, {graph!r} by the graphs")
+            raise Differs(
+                f"latent {latent} at {at.coefficient:g}: {own!r} by PyTorch, {graph!r} by the graphs. The page would "
+                "show another subject: make the run's explanations and the book on one machine, without a GPU"
+            )
     return len(there)
 
 
@@ -162,6 +190,13 @@ def payload(files: Mapping[str, bytes]) -> str:
     """Files as a script: each compressed, and written in letters that a script may hold."""
     parts = (base64.b64encode(gzip.compress(content, 9, mtime=0)).decode() for content in files.values())
     return "".join(f"steeringFile({json.dumps(name)},{json.dumps(part)});\n" for name, part in zip(files, parts))
+
+
+def _notices() -> str:
+    """Licences of what onnxruntime's WebAssembly is built from, which its package for the web does not bring along."""
+    beside = Path(onnxruntime.__file__)
+    texts = (beside.with_name(name).read_text(encoding="utf-8-sig") for name in ("LICENSE", "ThirdPartyNotices.txt"))
+    return "\n".join(["The source of onnxruntime-web is that of onnxruntime, whose licences are:\n", *texts])
 
 
 def write(run: Run, known: pd.DataFrame, folder: Path) -> list[Path]:
@@ -173,14 +208,16 @@ def write(run: Run, known: pd.DataFrame, folder: Path) -> list[Path]:
 
     Raises
     ------
-    NoGraphs
+    lib.graphs.NoGraphs
         If the subject cannot be exported.
     Differs
         If the exported subject answers otherwise about a test latent.
+    lib.bundle.BundleError
+        If a script cannot be bundled.
     """
     graphs = export(run.profile.subject.checkpoint, prompts.STEERING)
     checked(run, graphs, run.latents["test"])
-    directions = run.sae.directions
+    directions = run.sae.directions.cpu()
     model = {"spec": json.dumps(specification(run)).encode()}
     for name, graph in graphs.items():
         model |= {name: graph.model, f"{name}.data": graph.weights}
@@ -189,6 +226,7 @@ def write(run: Run, known: pd.DataFrame, folder: Path) -> list[Path]:
     runtime = {"worker": bundle("worker.js").encode(), "wasm": (packages() / WASM).read_bytes()}
     files = {"model.js": payload(model), "runtime.js": payload(runtime)}
     sizes = {name.removesuffix(".js"): round(len(text) / 1e6, 1) for name, text in files.items()}
-    said = json.dumps(about(run, known) | {"megabytes": sizes}, ensure_ascii=True).replace("<", "\\u003c")
+    said = script(about(run, known) | {"megabytes": sizes})
     files |= {"about.js": f"window.demoAbout={said};\n", "demo.js": bundle("demo.js"), "demo.css": bundle("demo.css")}
+    files[NOTICES] = f"{licences()}\n{'-' * 80}\n\n{_notices()}"
     return [write_text(folder / name, text) for name, text in files.items()]

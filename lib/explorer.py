@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from lib.bundle import bundle
+from lib.bundle import NOTICES, bundle, licences
 from lib.evidence import Gathered, TooFewLatents
 from lib.images import readable
 from lib.methods import STEERING
@@ -64,7 +64,7 @@ OTHER = "{name}, with features of layer {layer}."
 
 
 def write(run: Run, folder: Path) -> list[Path]:
-    """Write the explorer of a profile, data and scripts; returns its files.
+    """Write the explorer of a profile: data, scripts, and the licences of what is in them; returns its files.
 
     Parameters
     ----------
@@ -75,8 +75,8 @@ def write(run: Run, folder: Path) -> list[Path]:
     lib.evidence.TooFewLatents, lib.bundle.BundleError
         If the main subject has too few active latents, or a script cannot be bundled.
     """
-    scripts = [write_text(folder / name, bundle(name)) for name in ("explorer.js", "explorer.css")]
-    return [*scripts, *write_data(run, folder)]
+    texts = {name: bundle(name) for name in ("explorer.js", "explorer.css")} | {NOTICES: licences()}
+    return [*(write_text(folder / name, text) for name, text in texts.items()), *write_data(run, folder)]
 
 
 def write_data(run: Run, folder: Path) -> list[Path]:

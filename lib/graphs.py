@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.families import is_chat, text_of
+from lib.hub import load_whole
 from lib.images import BLANK
 from lib.vlm import VLM, Checkpoint
 
@@ -154,7 +155,7 @@ def export(checkpoint: Checkpoint, prompt: str) -> dict[str, Graph]:
     NoGraphs
         If the subject is not of Gemma 3's classes, or thinks in other numbers than float32.
     """
-    vlm = VLM.load(checkpoint)  # of its own: how it computes attention is changed
+    vlm = _loaded(checkpoint)
     kind, c = type(vlm.model).__name__, vlm.model.config.text_config
     if kind != "Gemma3ForConditionalGeneration" or checkpoint.dtype != "float32":
         raise NoGraphs(f"graphs are made of Gemma 3's classes in float32, not of {kind} in {checkpoint.dtype}")
@@ -182,6 +183,16 @@ def export(checkpoint: Checkpoint, prompt: str) -> dict[str, Graph]:
             ({0: some, 1: some}, rows, {1: some, 3: some}, {1: some, 3: some}),
         ),
     }
+
+
+def _loaded(checkpoint: Checkpoint) -> VLM:
+    """A subject of its own, as how it computes attention is changed; on the processor, whatever else there is."""
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    source, revision = checkpoint.model.pretrained()
+    model = load_whole(AutoModelForImageTextToText, source, dtype=getattr(torch, checkpoint.dtype), **revision)
+    processor = AutoProcessor.from_pretrained(source, **revision)
+    return VLM(model, processor, checkpoint.layer, source, checkpoint.layers, checkpoint.batch)
 
 
 def _graph(

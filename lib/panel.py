@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lib import prompts
 from lib.bundle import bundle
-from lib.demo import about, others, side
+from lib.demo import about, side
 from lib.dictionary import make_all
 from lib.hooks import Intervention
 from lib.images import BLANK
@@ -28,6 +28,7 @@ from lib.methods import STEERING
 from lib.questions import Question, content
 from lib.run import Run
 from lib.store import RUNS, MissingStage, short, write_atomically
+from lib.studies.latents import concept_of, exchanged, roles
 
 
 class Panel(anywidget.AnyWidget):
@@ -39,12 +40,14 @@ class Panel(anywidget.AnyWidget):
         explanations are there.
     """
 
+    # What is no trait does not reach the front-end. They are filled when a panel is made, not when this is imported.
+    _esm = traitlets.Unicode().tag(sync=True)
+    _css = traitlets.Unicode().tag(sync=True)
     about = traitlets.Dict().tag(sync=True)
 
     def __init__(self, run: Run) -> None:
         make_all([run.dictionary], lambda: run.vlm)
         self._run, self._unsteered = run, {}
-        # Given to this widget, not to the class: the bundle is made when a panel is, not when the module is imported.
         super().__init__(_esm=bundle("widget.js", "esm"), _css=bundle("demo.css"), about=about(run, known(run)))
         self.on_msg(self._asked)
 
@@ -56,7 +59,8 @@ class Panel(anywidget.AnyWidget):
 
     @cached_property
     def _directions(self) -> tuple[Tensor, Tensor]:
-        own = self._run.sae.directions
+        """Of all latents, the direction and a random one, ``[latents, d]`` each; random ones are drawn on the CPU."""
+        own = self._run.sae.directions.cpu()
         return own, self._run.control("random", []).directions(own)
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -64,9 +68,10 @@ class Panel(anywidget.AnyWidget):
 
         Parameters
         ----------
-        request : ``latent``; ``coefficient``, in mean norms of the stream; ``mode``, add or replace; ``patches``,
-            base64 of a byte for each patch, 1 where it is steered, or None for all; ``picture``, base64 of RGB
-            ``[side, side, 3]``, or None for the blank one; ``only``, which of the answers are wanted.
+        request : ``latent``; ``coefficient``, in mean norms of the stream; ``mode``, ``add`` (usual) or ``replace``;
+            ``patches``, base64 of a byte for each patch, 1 where it is steered, or None for all, a class token among
+            them; ``picture``, base64 of RGB ``[side, side, 3]``, or None for the blank one; ``only``, which of ``own``,
+            ``random`` and ``other`` are wanted.
 
         Returns
         -------
@@ -76,14 +81,16 @@ class Panel(anywidget.AnyWidget):
         Raises
         ------
         ValueError
-            If there is no such latent, or the bytes are too few or too many.
+            If there is no such latent or mode, or the bytes are too few or too many.
         """
         begun, vlm, latent = time.perf_counter(), self._run.vlm, int(request["latent"])
         own, random = self._directions
         if not 0 <= latent < len(own):
             raise ValueError(f"no latent {latent}: the dictionary has 0 to {len(own) - 1}")
+        if (mode := request.get("mode", "add")) not in ("add", "replace"):
+            raise ValueError(f"no mode {mode!r}: choose add or replace")
         picture = self._picture(request.get("picture"))
-        pushed = {"own": own[latent], "random": random[latent], "other": own[others(len(own))[latent]]}
+        pushed = {"own": own[latent], "random": random[latent], "other": own[self.about["latents"][latent]["other"]]}
         wanted = [name for name in pushed if name in request.get("only", pushed)]
         vectors = (
             torch.stack([pushed[name] for name in wanted])
@@ -94,7 +101,6 @@ class Panel(anywidget.AnyWidget):
         if request.get("patches") is not None:
             painted = _bytes(request["patches"], (1, vlm.patches)) > 0
             where = vlm.positions(torch.from_numpy(painted)).expand(len(wanted), -1)
-        mode = "replace" if request.get("mode") == "replace" else "add"
         question, longest = Question((picture,), prompts.STEERING), self._run.profile.explain.max_new_tokens
         said = vlm.answer([question] * len(wanted), longest, Intervention(vectors, mode, where))
         seen = content(picture)
@@ -126,20 +132,27 @@ def _bytes(sent: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def known(run: Run) -> pd.DataFrame:
-    """What is known of latents without making anything: ``latent, words, role, concept, fit``."""
-    columns = ["latent", "words", "role", "concept", "fit"]
-    if not (run.shown.made and run.held_out.made):
-        return pd.DataFrame(columns=columns)
-    rows = []
-    for role, latents in run.latents.items():
-        try:
-            words = run.explained.table(run.variation(run.at_best(STEERING.add)), latents).explanation.tolist()
-        except MissingStage:
-            words = [""] * len(latents)
+    """What is known of latents without making anything, as :attr:`EveryLatent.known` has it.
+
+    No row as long as there is no evidence; no words as long as Steering has not explained the latents of a role.
+    """
+    rows: list[list[Any]] = []
+    there = run.shown.made and run.held_out.made
+    other = exchanged(run) if there else []
+    for role, latents in roles(run).items() if there else ():
+        words = _said(run, latents) if role != "silent" else [""] * len(latents)
         for latent, said in zip(latents, words):
-            fit = run.truth.best_element(latent) if run.truth else (None, None)
-            rows.append([latent, said, role, fit[0].name if fit[0] else "", fit[1]])
-    return pd.DataFrame(rows, columns=columns)
+            concept, _, fit = concept_of(run, latent)
+            rows.append([latent, said, role, concept, fit, other[latent]])
+    return pd.DataFrame(rows, columns=["latent", "words", "role", "concept", "fit", "other"])
+
+
+def _said(run: Run, latents: list[int]) -> list[str]:
+    """What Steering says of some latents, each ``""`` if it has not been asked."""
+    try:
+        return run.explained.table(run.variation(run.at_best(STEERING.add)), latents).explanation.tolist()
+    except MissingStage:
+        return [""] * len(latents)
 
 
 _TEXT = """# Steer {name}
@@ -169,4 +182,5 @@ def main_demo(profile: str, overrides: dict[str, Any]) -> int:
     made = notebook(profile, overrides)
     path = write_atomically(RUNS / "demo" / f"{name}.ipynb", lambda target: nbformat.write(made, target))
     print(f"JupyterLab opens {short(path)}; Ctrl-C ends it", flush=True)
-    os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", str(path)])
+    root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []  # who is root has chosen to be
+    os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", *root, str(path)])

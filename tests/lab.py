@@ -30,18 +30,18 @@ class Lab:
 
     address: str
     root: Path
+    token: str  # without it, whoever reaches the port, as any page in a browser here, could run code
 
     def kernels(self) -> list[dict[str, Any]]:
         """The kernels that run, and what they do; none while the server has no answer, as when one starts."""
         try:
-            with urllib.request.urlopen(f"{self.address}/api/kernels") as answer:
-                return json.load(answer)
+            return json.loads(self._asked("kernels"))
         except urllib.error.HTTPError:
             return []
 
     def open(self, page: Page, notebook: Path) -> None:
         """Open a notebook of the root, and wait for its kernel."""
-        page.goto(f"{self.address}/lab/tree/{notebook.relative_to(self.root).as_posix()}?reset")
+        page.goto(f"{self.address}/lab/tree/{notebook.relative_to(self.root).as_posix()}?reset&token={self.token}")
         page.locator(".jp-Notebook").wait_for(timeout=60_000)
         await_true(lambda: [k for k in self.kernels() if k["execution_state"] == "idle"], 60)
         page.wait_for_timeout(1000)  # the front-end hears of it
@@ -65,8 +65,12 @@ class Lab:
     def close_kernels(self) -> None:
         """End all kernels."""
         for kernel in self.kernels():
-            address = f"{self.address}/api/kernels/{kernel['id']}"
-            urllib.request.urlopen(urllib.request.Request(address, method="DELETE")).close()
+            self._asked(f"kernels/{kernel['id']}", "DELETE")
+
+    def _asked(self, what: str, how: str = "GET") -> bytes:
+        address, known = f"{self.address}/api/{what}", {"Authorization": f"token {self.token}"}
+        with urllib.request.urlopen(urllib.request.Request(address, headers=known, method=how)) as answer:
+            return answer.read()
 
 
 @contextmanager
@@ -77,7 +81,7 @@ def lab(root: Path, settings: Path) -> Iterator[Lab]:
     silent.write_text(json.dumps(_SILENT))
     env = os.environ | {"PYTHONPATH": str(root), "JUPYTERLAB_SETTINGS_DIR": str(settings)}
     env |= {"JUPYTER_RUNTIME_DIR": str(settings / "runtime"), "JUPYTERLAB_WORKSPACES_DIR": str(settings / "spaces")}
-    options = ["--no-browser", "--port=0", "--IdentityProvider.token=", "--ServerApp.disable_check_xsrf=True"]
+    options = ["--no-browser", "--port=0"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         options.append("--allow-root")
     log = settings / "log.txt"
@@ -89,7 +93,7 @@ def lab(root: Path, settings: Path) -> Iterator[Lab]:
         await_true(lambda: list(runtime.glob("jpserver-*.json")) or server.poll() is not None, 60)
         assert server.poll() is None, log.read_text()[-2000:]
         found = json.loads(next(runtime.glob("jpserver-*.json")).read_text())
-        yield Lab(f"http://localhost:{found['port']}", root)
+        yield Lab(f"http://localhost:{found['port']}", root, found["token"])
     finally:
         server.terminate()
         server.wait(20)

@@ -128,6 +128,7 @@ def test_controls():
     )
     noise = random_directions(directions, 1)
     assert torch.allclose(noise.norm(dim=1), directions.norm(dim=1))
+    assert random_directions(directions.to("meta"), 1).device.type == "meta"  # wherever the dictionary is
     assert (torch.nn.functional.cosine_similarity(noise, directions).abs() < 0.99).all()
     latents = list(range(5, 25))
     moved = permuted_directions(directions, latents, 1)

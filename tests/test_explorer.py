@@ -216,7 +216,11 @@ def test_a_latent_that_never_fires_has_no_concept_and_photographs_have_none(run)
 def test_a_list_of_latents_says_what_is_known_of_each(run):
     table = with_votes(run)
     known = EveryLatent(table, latent_table(run, table), pd.DataFrame()).known
-    assert list(known.columns) == ["latent", "words", "role", "concept", "fit"] and list(known.latent) == [*range(24)]
+    assert list(known.columns) == ["latent", "words", "role", "concept", "fit", "other"]
+    assert list(known.latent) == [*range(24)]
+    swapped = known[known.role != "silent"]
+    assert sorted(swapped.other) == list(swapped.latent) and (swapped.other != swapped.latent).all()
+    assert (known.other[known.role == "silent"] == -1).all()
     own = table[(table.way == PLACE["steering"]) & (table.chosen == 1)]
     assert known.set_index("latent").words[own.latent].tolist() == own.explanation.tolist()
     assert (known.words[known.role == "silent"] == "").all()
@@ -231,7 +235,9 @@ def test_latents_that_say_the_same_share_a_place_on_the_map(run):
     table["way"] = table.way.map(PLACE)
     dots = mapped(table, Embedder(), run.world.reader)
     assert sorted(dots.index) == [0, 1, 2] and list(dots.loc[0]) == list(dots.loc[1])
-    assert agreement(table, Embedder()).loc[[0, 1]].tolist() == pytest.approx([1, 1])
+    alike = agreement(table, Embedder())
+    assert alike.loc[[0, 1]].tolist() == pytest.approx([1, 1]) and 0 < alike[2] < 1
+    assert np.isnan(alike[3])  # nothing is said that could be alike
 
 
 def written(run: StandIn, folder: Path, monkeypatch) -> dict[str, bytes]:
@@ -297,9 +303,10 @@ def test_a_main_subject_with_too_few_latents_is_an_error(run, tmp_path, monkeypa
 def test_scripts_are_bundled_beside_the_data(tmp_path, monkeypatch):
     monkeypatch.setattr(explorer, "bundle", lambda entry: f"/* {entry} */")
     monkeypatch.setattr(explorer, "write_data", lambda run, folder: [])
+    monkeypatch.setattr(explorer, "licences", lambda: "/* licences.txt */")
     files = explorer.write(None, tmp_path)
     assert {path.name: path.read_text() for path in files} == {
-        name: f"/* {name} */" for name in ("explorer.js", "explorer.css")
+        name: f"/* {name} */" for name in ("explorer.js", "explorer.css", "licences.txt")
     }
 
 

@@ -1,10 +1,12 @@
 """Notebooks and the live panel in a real JupyterLab, driven by a browser."""
 
+import re
 import shutil
 from pathlib import Path
 
 import nbformat
 import pytest
+from playwright.sync_api import expect
 
 from lib.panel import notebook
 from lib.running.collection import notebooks
@@ -78,7 +80,8 @@ class TestLab:
         said = set()
         for coefficient in ("0", "8", "2"):
             slider.fill(coefficient)
-            seen.page.wait_for_timeout(3000)
+            there = re.compile(rf"^\s*at coefficient {coefficient}, in")  # not "At coefficient 2, Steering said ..."
+            expect(panel.get_by_text(there)).to_be_visible(timeout=30_000)
             said.add(answer.inner_text())
         assert len(said) > 1, said
         assert not seen.elsewhere and not seen.errors

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from lib.book import build
+from lib.book import TRY, build
 from tests.browser import PHONE, Watched, browser, watched
 from tests.shared import once, whole_run
 
@@ -214,6 +214,15 @@ def answered(page: Page) -> str:
     return page.get_by_test_id("answer").inner_text()
 
 
+@pytest.mark.slow(150)
+def test_licences_of_what_others_wrote_lie_beside_it(site):
+    for name in TRY:
+        text = (site / name / "licences.txt").read_text()
+        assert "Mike Bostock" in text and "Google LLC" in text
+    assert "Microsoft Corporation" in (site / "demo" / "licences.txt").read_text()
+    assert "licences.txt" in (site / "index.html").read_text()
+
+
 @pytest.mark.slow(200)
 class TestDemo:
     def test_the_first_answer_is_there_in_less_than_a_minute(self, site, shown):
@@ -242,7 +251,8 @@ class TestDemo:
         for coefficient in (0, largest, largest / 2, 0, largest):
             begun = time.monotonic()
             slider.fill(f"{coefficient:g}")
-            expect(page.get_by_text(f"at coefficient {coefficient:g},")).to_be_visible()
+            there = re.compile(rf"^\s*at coefficient {coefficient:g}, in")  # not "At coefficient 2, Steering said ..."
+            expect(page.get_by_text(there)).to_be_visible()
             took.append(time.monotonic() - begun)
             said.add(page.get_by_test_id("answer").inner_text())
         assert sorted(took)[2] < 1 and len(said) > 1, (took, said)

@@ -10,17 +10,14 @@ from functools import cache
 
 import numpy as np
 import pandas as pd
-import torch
 
 from lib.judges import Reader
 from lib.judges.sentences import SentenceEmbedder
 from lib.methods import HYBRID, NOTHING, STEERING, TOP_K, Method
 from lib.metrics import METRICS, voters
 from lib.run import Run
-from lib.scenes.catalogue import elements
 from lib.studies.feature_map import feature_map
-
-NEIGHBOURS = 6  # latents with the most similar directions
+from lib.studies.latents import concept_of, exchanged, explained, neighbours, roles
 
 
 @dataclass(frozen=True)
@@ -92,11 +89,14 @@ class EveryLatent:
 
     @property
     def known(self) -> pd.DataFrame:
-        """What a list of the latents says of each: ``latent, words, role, concept, fit``; words are Steering's."""
+        """What a list of the latents says of each: ``latent, words, role, concept, fit, other``.
+
+        Words are Steering's; ``other`` is the latent whose direction is the control, -1 if there is none.
+        """
         words = _words(self.explanations, "steering").rename("words")
-        found = self.latents[["role", "concept", "fit"]].join(words).fillna({"words": ""}).reset_index()
+        found = self.latents.rename(columns={"permuted": "other"}).join(words).fillna({"words": ""}).reset_index()
         found["fit"] = found.fit.astype(object).where(found.fit.notna(), None)
-        return found[["latent", "words", "role", "concept", "fit"]]
+        return found[["latent", "words", "role", "concept", "fit", "other"]]
 
 
 @cache
@@ -120,13 +120,6 @@ def every_latent(run: Run) -> EveryLatent:
 
 
 # -- explanations ----------------------------------------------------------------------------------
-
-
-def explained(run: Run) -> list[int]:
-    """Latents that fire on enough pictures of both sets, in order; :class:`lib.evidence.Active` takes the first."""
-    least = run.profile.explain.min_images
-    fires = (run.shown.top.fired >= least) & (run.held_out.top.fired >= least)
-    return torch.nonzero(fires).flatten().tolist()
 
 
 def said(run: Run) -> pd.DataFrame:
@@ -200,18 +193,15 @@ def latent_table(run: Run, table: pd.DataFrame) -> pd.DataFrame:
     the row of ``table`` with the best vote, else -1; ``neighbours``, pairs of latent and cosine; ``permuted``, whose
     direction the control used, else -1.
     """
-    top, latents = run.shown.top, explained(run)
+    top = run.shown.top
     every = range(len(top.fired))
-    role = dict.fromkeys(every, "silent") | dict.fromkeys(latents, "other")
-    role |= {latent: name for name, some in run.latents.items() for latent in some}
-    concepts = [_concept(run, latent) for latent in every]
+    role = {latent: name for name, some in roles(run).items() for latent in some}
+    concepts = [concept_of(run, latent) for latent in every]
     winners = table.loc[table.dropna(subset="vote").groupby("latent").vote.idxmax()]
     who, cosines = neighbours(run.sae.directions.cpu().numpy())
-    own = torch.arange(len(every))
-    permuted = run.control("permuted", latents).directions(own[:, None])[:, 0]  # numbers change places as directions do
     return pd.DataFrame(
         {
-            "role": list(role.values()),
+            "role": [role[latent] for latent in every],
             "fired": (top.fired / len(run.shown.images)).tolist(),
             "patches": (top.patches / top.fired.clamp_min(1)).tolist(),
             "strength": top.heat.flatten(1).amax(1).tolist(),
@@ -220,32 +210,10 @@ def latent_table(run: Run, table: pd.DataFrame) -> pd.DataFrame:
             "fit": [fit for _, _, fit in concepts],
             "best": pd.Series(winners.index, winners.latent).reindex(every, fill_value=-1),
             "neighbours": [[[int(i), float(c)] for i, c in zip(*pair)] for pair in zip(who, cosines)],
-            "permuted": torch.where(permuted == own, -1, permuted).tolist(),
+            "permuted": exchanged(run),
         },
         index=pd.RangeIndex(len(every), name="latent"),
     )
-
-
-def _concept(run: Run, latent: int) -> tuple[str, str, float]:
-    """The element of the catalogue that explains a latent best, its level, and its F1 on patches."""
-    if run.truth is None or not float(run.truth.mass[latent].sum()):
-        return "", "", np.nan
-    element = elements()[run.concept(latent)]
-    return element.name, element.level, run.truth.score(latent, element.phrase, "patch_f1")
-
-
-def neighbours(directions: np.ndarray, n: int = NEIGHBOURS) -> tuple[np.ndarray, np.ndarray]:
-    """The ``n`` other latents whose decoder directions are most alike: which, and their cosines, ``[latents, n]`` each.
-
-    Parameters
-    ----------
-    directions : ``[latents, d]``, of any length but 0.
-    """
-    unit = directions.astype(float) / np.linalg.norm(directions, axis=1, keepdims=True)
-    cosine = unit @ unit.T
-    np.fill_diagonal(cosine, -np.inf)  # nobody is their own neighbour
-    who = np.argsort(-cosine, axis=1, kind="stable")[:, : min(n, len(unit) - 1)]
-    return who, np.take_along_axis(cosine, who, 1)
 
 
 def _words(table: pd.DataFrame, way: str) -> pd.Series:
@@ -266,7 +234,11 @@ def mapped(table: pd.DataFrame, embedder: SentenceEmbedder, reader: Reader) -> p
 
 
 def agreement(table: pd.DataFrame, embedder: SentenceEmbedder) -> pd.Series:
-    """How alike Steering's and Top-k's (masks) explanations are, by latent: the cosine of their sentence embeddings."""
+    """How alike Steering's and Top-k's (masks) explanations are, by latent: the cosine of their sentence embeddings.
+
+    NaN where one of them says nothing.
+    """
     steering, top_k = _words(table, "steering"), _words(table, "top-k-masks")
     a, b = embedder.embed(steering.tolist()), embedder.embed(top_k[steering.index].tolist())  # [latents, d] each
-    return pd.Series((a * b).sum(1).numpy(), steering.index, name="agreement")
+    cosine = pd.Series((a * b).sum(1).numpy(), steering.index, name="agreement")
+    return cosine.where((steering != "") & (top_k[steering.index] != ""))

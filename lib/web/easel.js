@@ -39,6 +39,7 @@ export function easel({ state, about, id, paper, act }) {
     <div class="steer-buttons" role="group" aria-label="Steered patches">
       <button type="button" data-testid="patches-all" @click=${act.all}>All</button>
       <button type="button" data-testid="patches-none" @click=${act.none}>None</button>
+      <button type="button" data-testid="patches-left" @click=${act.left}>Left half</button>
       <button type="button" data-testid="patches-invert" @click=${act.invert}>Invert</button>
     </div>`;
 }

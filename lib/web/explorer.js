@@ -11,7 +11,7 @@ import { LatentMap, clusterLegend } from "./map.js";
 import { legend, many } from "./parts.js";
 import { EVERY, format, parse } from "./route.js";
 import { Subject } from "./subject.js";
-import { count, results } from "./table.js";
+import { bySubject, count, results, truths } from "./table.js";
 
 const root = document.getElementById("explorer");
 const index = window.explorerIndex;
@@ -20,6 +20,7 @@ const failures = new Map(); // id -> Error
 const pageTitle = document.title;
 
 let back = ""; // the list that the reader came from
+let left = null; // where in that list: its address, how far it was scrolled, and the latent that was opened
 let typing = false; // while somebody types, the address is replaced: Back should not undo letter by letter
 let copied = ""; // what became of copying a link
 let latentMap = null;
@@ -66,12 +67,24 @@ function arrived() {
   const fresh = history.state?.explorer !== true;
   if (fresh) history.replaceState({ explorer: true }, "");
   copied = "";
+  if (fresh && route().latent !== null && root.querySelector("[data-testid=results]")) {
+    left = { list: back, top: scrollY, opened: location.hash };
+  }
   draw();
   const heading = root.querySelector(".x-latent h2");
   if (fresh && heading) {
     root.scrollIntoView();
     heading.focus({ preventScroll: true });
   }
+  if (!heading && left && left.list === (location.hash || "#")) returned(fresh);
+}
+
+// Back in the list that a latent was opened from, by the link or by the browser: where it was left.
+function returned(fresh) {
+  const { top, opened } = left;
+  left = null;
+  if (fresh) requestAnimationFrame(() => scrollTo(0, top)); // by then the map has its height
+  root.querySelector(`.x-results a[href="${CSS.escape(opened)}"]`)?.focus({ preventScroll: true });
 }
 
 // -- drawing ----------------------------------------------------------------------------------------
@@ -170,19 +183,19 @@ function listPage(now) {
   const matching = narrowed(now.ask) ? new Set(hits.map(({ latent }) => latent)) : null;
   back = location.hash || "#";
   document.title = pageTitle;
-  return html`${intro()} ${controls} ${about(abouts)} ${failed(abouts)}
+  return html`${intro()} ${controls} ${legend(index)} ${about(abouts)} ${failed(abouts)}
   ${open.length ? html`<p role="status">Loading ${open.map(({ name }) => name).join(", ")}…</p>` : nothing}
   ${
     ready.length
       ? html`<h2 class="x-unseen">Explanations</h2>
-          ${count(hits, now.ask)}
+          ${count(hits, now.ask)} ${ready.length > 1 && narrowed(now.ask) ? bySubject(ready, hits, now.ask) : nothing}
+          ${truths(ready, now.ask.q)}
           ${ready.length === 1 && abouts.length === 1 ? mapPanel(ready[0], now, matching) : nothing}
           <section aria-label="Explanations">
             ${results({ index, subjects: ready, ask: now.ask, hits, change, more: (n) => adjust({ show: String(n) }) })}
           </section>`
       : nothing
-  }
-  ${legend(index)}`;
+  }`;
 }
 
 async function copy() {

@@ -3,6 +3,9 @@
 // A sentence-embedding cosine; the words for its thirds stand in the menu with these bounds.
 export const AGREEMENT = { low: [-1, 0.3], middle: [0.3, 0.7], high: [0.7, 1.01] };
 
+// Which of two ways alone is right, by the bands of correctness; masks stand for Top-k, as in the agreement.
+export const ALONE = { steering: ["steering", "top-k-masks"], "top-k": ["top-k-masks", "steering"] };
+
 const between = (value, [low, high]) => value !== null && value >= low && value < high;
 
 // Correctness is a number; its bands are ours, for a first look. Exactly 1 is no use as a bound: hardly any latent is
@@ -52,6 +55,21 @@ function wayTest(way) {
   return way ? ({ subject, row }) => subject.way(row).id === way : ({ subject, row }) => !subject.way(row).control;
 }
 
+// Latents that respond to what was searched for, whether anybody said so or not: the best first, none that is wrong.
+export function responding(subject, query) {
+  const terms = words(query);
+  if (!terms.length) return [];
+  const { concept, fit } = subject.latent;
+  const holds = (latent) => {
+    if (verdict(fit[latent]) === "wrong") return false;
+    const parts = words(concept[latent] ?? "");
+    return terms.every((term) => parts.some((part) => part.startsWith(term)));
+  };
+  return concept.flatMap((_, latent) => (holds(latent) ? [latent] : [])).toSorted((a, b) => fit[b] - fit[a]);
+}
+
+const words = (text) => text.toLowerCase().match(/[\p{L}\p{M}\p{N}]+/gu) ?? [];
+
 // Results that meet all conditions, sorted. With a search each has its `fit`.
 export function found(subjects, ask, index) {
   const tests = [wayTest(ask.way)];
@@ -61,6 +79,10 @@ export function found(subjects, ask, index) {
   add(ask.agreement in AGREEMENT, ({ subject, latent }) =>
     between(subject.latent.agreement[latent], AGREEMENT[ask.agreement]),
   );
+  add(ask.agreement in ALONE, ({ subject, latent }) => {
+    const [right, wrong] = ALONE[ask.agreement].map((way) => verdict(subject.correctness(latent, way)));
+    return right === "right" && wrong === "wrong";
+  });
   add(ask.correctness in CORRECTNESS, ({ subject, row }) =>
     CORRECTNESS[ask.correctness].holds(subject.value(row, "correctness")),
   );
@@ -84,13 +106,18 @@ export function found(subjects, ask, index) {
 
 function sorted(hits, ask, index) {
   const known = orders(index);
-  const { value } = known[orderOf(ask, known)];
+  const order = orderOf(ask, known);
+  const { value } = known[order];
   const sign = descends(ask, known) ? -1 : 1;
-  const keyed = hits.map((hit, place) => ({ hit, place, key: value(hit) }));
+  // Many latents share their words, and so fit a search alike: of those the better ones come first, as far as the
+  // proxies know.
+  const second = order === "fit" ? known.vote.value : () => 0;
+  const keyed = hits.map((hit, place) => ({ hit, place, key: value(hit), second: second(hit) ?? -1 }));
   const missing = (key) => key === null || key === undefined;
   keyed.sort((a, b) => {
-    if (missing(a.key) || missing(b.key)) return missing(a.key) - missing(b.key) || a.place - b.place;
-    return a.key === b.key ? a.place - b.place : a.key < b.key ? -sign : sign;
+    const tie = b.second - a.second || a.place - b.place;
+    if (missing(a.key) || missing(b.key)) return missing(a.key) - missing(b.key) || tie;
+    return a.key === b.key ? tie : a.key < b.key ? -sign : sign;
   });
   return keyed.map(({ hit }) => hit);
 }

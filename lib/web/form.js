@@ -5,6 +5,8 @@ import { live } from "lit-html/directives/live.js";
 import { CORRECTNESS, descends, filters, orderOf, orders } from "./filters.js";
 import { EVERY, format } from "./route.js";
 
+let unfolded = null; // whether the reader has the filters open; until then they are if one is set
+
 // `live`: the reader changes a control, too, so what is drawn is compared with what it shows.
 function menu({ id, label, value, options, change, title = "" }) {
   return html`<label class="x-field"
@@ -62,7 +64,11 @@ export function form({ index, subjects, route, change, search, leave }) {
         ${down ? "↓ largest first" : "↑ smallest first"}
       </button>
     </div>
-    <details class="x-filters" ?open=${set > 0}>
+    <details
+      class="x-filters"
+      ?open=${unfolded ?? set > 0}
+      @toggle=${(event) => (unfolded = event.target.open)}
+    >
       <summary>Filters${set ? html` (${set} set)` : nothing}</summary>
       <div class="x-fields">
         ${field(
@@ -92,8 +98,10 @@ export function form({ index, subjects, route, change, search, leave }) {
             ["low", "agree little (below 0.3)"],
             ["middle", "agree somewhat (0.3 to 0.7)"],
             ["high", "agree (0.7 or more)"],
+            ["steering", "Steering is right, Top-k wrong"],
+            ["top-k", "Top-k is right, Steering wrong"],
           ],
-          "cosine of the sentence embeddings of their explanations",
+          "cosine of the sentence embeddings of their explanations (Top-k: masks); or their correctness",
         )}
         ${field("filter-role", "role", "Role of the latent", [
           ["", "any"],
@@ -125,7 +133,11 @@ export function form({ index, subjects, route, change, search, leave }) {
         </div>
         ${
           set
-            ? html`<a class="x-button" href=${format({ subject: route.subject, ask: { q: ask.q } })} data-testid="clear"
+            ? html`<a
+                class="x-button"
+                href=${format({ subject: route.subject, ask: { q: ask.q } })}
+                data-testid="clear"
+                @click=${(event) => event.target.closest("details").querySelector("summary").focus()}
                 >Clear filters</a
               >`
             : nothing

@@ -56,11 +56,22 @@ function painting(event, { on, grid }, act) {
   let last = place(event);
   if (at(last) < 0) return;
   const value = on[at(last)] ? 0 : 1;
-  act.move(at(last));
-  act.paint([at(last)], value);
+  const first = at(last);
+  let begun = false;
+  const begin = () => {
+    if (begun) return;
+    begun = true;
+    act.move(first);
+    act.paint([first], value);
+  };
+  // A finger may be on its way to scroll the page: it paints once it moves sideways, or is lifted where it was.
+  if (event.pointerType === "touch") lifted(element, begin);
+  else begin();
   element.setPointerCapture(event.pointerId);
   const drag = (moved) => {
     const to = place(moved);
+    if (!begun && Math.abs(to[0] - last[0]) <= Math.abs(to[1] - last[1])) return;
+    begin();
     const steps = Math.ceil(2 * Math.max(Math.abs(to[0] - last[0]), Math.abs(to[1] - last[1]), 0.5));
     const cells = new Set();
     for (let s = 1; s <= steps; s++) cells.add(at(last.map((from, i) => from + ((to[i] - from) * s) / steps)));
@@ -69,6 +80,17 @@ function painting(event, { on, grid }, act) {
     if (cells.size) act.paint([...cells], value);
   };
   listen(element, drag);
+}
+
+/** Call `done` if the pointer is let go, not if the browser takes it to scroll. */
+function lifted(element, done) {
+  const end = ({ type }) => {
+    element.removeEventListener("pointerup", end);
+    element.removeEventListener("pointercancel", end);
+    if (type === "pointerup") done();
+  };
+  element.addEventListener("pointerup", end);
+  element.addEventListener("pointercancel", end);
 }
 
 /** Follow a pointer that was captured, until it is let go. */

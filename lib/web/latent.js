@@ -82,7 +82,9 @@ function images(subject, latent, look, which, title, about) {
     }`;
 }
 
-function explanations(index, subject, rows) {
+// `other`: a row whose words are worth comparing with.
+function explanations(index, subject, rows, other) {
+  const same = (row) => other !== undefined && subject.text(row).trim() === subject.text(other).trim();
   return html`<table class="x-table x-cards">
     <thead>
       <tr>
@@ -101,7 +103,10 @@ function explanations(index, subject, rows) {
             <abbr title=${way.about}>${way.label}</abbr
             >${coefficient === null ? nothing : html`<br /><small>coefficient ${coefficient}</small>`}
           </th>
-          <td class="x-words">${said(subject.text(row))}${star(subject, row)}</td>
+          <td class="x-words">
+            ${said(subject.text(row))}${star(subject, row)}
+            ${same(row) ? html`<small class="x-best">the same as ${subject.way(other).label}</small>` : nothing}
+          </td>
           ${cells(index.metrics, subject, row)}
           <td class="x-number" data-label=${VOTE.title}>${number(subject.rows.vote[row])}</td>
         </tr>`;
@@ -133,16 +138,25 @@ export function latentPage({ index, subject, latent, back, look, change, copy, c
   const rows = subject.of[latent].filter((row) => subject.rows.chosen[row]);
   const own = rows.filter((row) => !subject.way(row).control);
   const controls = rows.filter((row) => subject.way(row).control);
+  const steered = own.find((row) => subject.way(row).id === "steering");
   const swept = sweeps(subject, latent);
-  const beside = (other, text, rel) =>
+  const beside = (other, text, rel, key) =>
     other >= 0 && other < subject.count
-      ? html`<a rel=${rel} data-testid=${rel} href=${linkTo(subject, other)}>${text}</a>`
+      ? html`<a
+          rel=${rel}
+          data-testid=${rel}
+          href=${linkTo(subject, other)}
+          title=${`key: ${rel === "prev" ? "←" : "→"}`}
+          aria-keyshortcuts=${key}
+          >${text}</a
+        >`
       : html`<span aria-disabled="true">${text}</span>`;
   const permuted = subject.latent.permuted[latent];
   return html`<article class="x-latent" data-testid="latent-page" data-latent=${latent}>
     <nav class="x-steps" aria-label="Latents">
       <a href=${back} data-testid="back">↑ back to the list</a>
-      ${beside(latent - 1, `← latent ${latent - 1}`, "prev")} ${beside(latent + 1, `latent ${latent + 1} →`, "next")}
+      ${beside(latent - 1, `← latent ${latent - 1}`, "prev", "ArrowLeft")}
+      ${beside(latent + 1, `latent ${latent + 1} →`, "next", "ArrowRight")}
     </nav>
     <h2 tabindex="-1">Latent ${latent} <small>of ${subject.name}</small></h2>
     ${summary(index, subject, latent)}
@@ -180,6 +194,7 @@ export function latentPage({ index, subject, latent, back, look, change, copy, c
     ${images(subject, latent, look, "held_out", "Held out", HELD_OUT)}
 
     <h3>Explanations</h3>
+    ${legend(index)}
     ${
       own.length
         ? explanations(index, subject, own)
@@ -203,7 +218,7 @@ export function latentPage({ index, subject, latent, back, look, change, copy, c
                   : nothing
               }
             </p>
-            ${explanations(index, subject, controls)}
+            ${explanations(index, subject, controls, steered)}
           </section>`
         : nothing
     }
@@ -221,6 +236,6 @@ export function latentPage({ index, subject, latent, back, look, change, copy, c
     }
     <h3>Neighbours</h3>
     <p class="x-note">Latents whose directions point most nearly the same way (cosine 1: exactly so).</p>
-    ${neighbours(subject, latent)} ${legend(index)}
+    ${neighbours(subject, latent)}
   </article>`;
 }

@@ -156,6 +156,7 @@ export function panel(element, engine, options = {}) {
     patches: (on) => on.some((value, i) => value !== state.on[i]) && changed({ on }),
     all: () => act.patches(new Uint8Array(size).fill(1)),
     none: () => act.patches(new Uint8Array(size)),
+    left: () => act.patches(new Uint8Array(size).map((_, i) => (i % about.grid < about.grid / 2 ? 1 : 0))),
     invert: () => act.patches(state.on.map((value) => 1 - value)),
     async picture(which) {
       try {

@@ -74,6 +74,10 @@ export function legend(index) {
   const roles = Object.entries(index.roles).map(([title, about]) => ({ title, about }));
   return html`<details class="x-legend">
     <summary>What the numbers and names mean</summary>
+    <p>
+      Computed and discussed in the lesson <a href="notebooks/05_scores.html">Is an explanation any good?</a>; all words
+      are in the <a href="notebooks/glossary.html">glossary</a>.
+    </p>
     <dl>${terms(index.metrics)} ${terms(OTHERS)}</dl>
     <h3>Ways to get an explanation</h3>
     <dl>${terms(index.ways.map(({ label, about }) => ({ title: label, about })))}</dl>

@@ -44,6 +44,12 @@ export class Subject {
     return row === undefined ? "" : this.text(row);
   }
 
+  // The correctness of what one way says of a latent; null where it is undefined, or the way was not asked.
+  correctness(latent, way) {
+    const row = this.of[latent].find((one) => this.rows.chosen[one] && this.way(one).id === way);
+    return row === undefined ? null : this.value(row, "correctness");
+  }
+
   // Whether no other explanation of the latent has more votes; several may share that place.
   wins(row) {
     const best = this.latent.best[this.rows.latent[row]];

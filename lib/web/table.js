@@ -1,7 +1,7 @@
 // The list of results: a table, which a narrow page shows as cards (by CSS; the markup is one).
 import { html, nothing } from "lit-html";
 import { repeat } from "lit-html/directives/repeat.js";
-import { descends, orderOf, orders } from "./filters.js";
+import { descends, orderOf, orders, responding } from "./filters.js";
 import { AGREEMENT_TERM, VOTE, cells, many, number, said, star } from "./parts.js";
 import { shown } from "./pictures.js";
 import { EVERY, format } from "./route.js";
@@ -81,6 +81,43 @@ export function count(hits, ask) {
   return html`<p data-testid="count" class="x-count" aria-live="polite">
     ${many(hits.length, "explanation")} of
     ${many(latents, "latent")}${hits.length > limit ? `, the first ${limit} below` : ""}
+  </p>`;
+}
+
+// How many of them each subject has, with a link to its own list: for comparing one with another.
+export function bySubject(subjects, hits, ask) {
+  const latents = new Map(subjects.map((subject) => [subject, new Set()]));
+  for (const { subject, latent } of hits) latents.get(subject).add(latent);
+  return html`<ul class="x-clusters" aria-label="Latents found in each subject">
+    ${subjects.map(
+      (subject) =>
+        html`<li>
+          <a href=${format({ subject: subject.id, ask: { ...ask, show: "" } })}
+            >${subject.name} <small>${many(latents.get(subject).size, "latent")}</small></a
+          >
+        </li>`,
+    )}
+  </ul>`;
+}
+
+// What is searched for is looked for among true concepts, too: a latent may stand for a fox and nobody has said so.
+export function truths(subjects, query) {
+  const severals = subjects.length > 1;
+  const most = severals ? 3 : 12; // latents of a subject that are named
+  const known = subjects
+    .map((subject) => ({ subject, latents: responding(subject, query) }))
+    .filter(({ latents }) => latents.length);
+  if (!known.length) return nothing;
+  const link = (subject) => (latent) =>
+    html` <a href=${linkTo(subject, latent)}>${latent}</a> (${number(subject.latent.fit[latent])})`;
+  return html`<p class="x-note" data-testid="truths">
+    Latents that respond best to this, whatever was said of them (and their fit by the exact masks, of 1):
+    ${known.map(
+      ({ subject, latents }, place) =>
+        html`${place ? "; " : nothing}${severals ? `${subject.name}:` : "latents"}${latents
+          .slice(0, most)
+          .map(link(subject))}${latents.length > most ? `, and ${latents.length - most} more` : nothing}`,
+    )}
   </p>`;
 }
 

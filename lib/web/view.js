@@ -133,7 +133,7 @@ function strip({ state, strip: shown, act }) {
     </button>`;
   };
   return html`<section class="steer-along" aria-label="Along the slider">
-    <h4 class="steer-heading">Along the slider</h4>
+    <h2 class="steer-heading">Along the slider</h2>
     <div class="steer-strip" data-testid="strip">${shown.map(stop)}</div>
   </section>`;
 }

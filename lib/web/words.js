@@ -23,6 +23,7 @@ export function computed({ state, about }) {
         At each steered patch the vector becomes ${state.mode === "add" ? added : alone}.
         The direction is the latent’s, a vector of length 1, and m is the mean length of the stream’s vectors.
         So at coefficient 1 the push is as long as a typical vector.
+        The tables of the book use the one that is marked as chosen, for all latents.
       </li>
       <li>The layers above run on the changed stream, and the language model is asked: <q>${prompt}</q></li>
       <li>
