@@ -10,13 +10,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 
+from tests.browser import Watched, watched
 from tests.driver import await_true
 
 # It asks jupyter.org for news, and a new user whether it may.
@@ -39,12 +40,19 @@ class Lab:
         except urllib.error.HTTPError:
             return []
 
-    def open(self, page: Page, notebook: Path) -> None:
-        """Open a notebook of the root, and wait for its kernel."""
-        page.goto(f"{self.address}/lab/tree/{notebook.relative_to(self.root).as_posix()}?reset&token={self.token}")
-        page.locator(".jp-Notebook").wait_for(timeout=60_000)
-        await_true(lambda: [k for k in self.kernels() if k["execution_state"] == "idle"], 60)
-        page.wait_for_timeout(1000)  # the front-end hears of it
+    @contextmanager
+    def opened(self, shown: Browser, notebook: Path) -> Iterator[Watched]:
+        """A notebook of the root in a page of its own, with its kernel; both are gone afterwards, whatever happened."""
+        seen, where = watched(shown, SIZE), notebook.relative_to(self.root).as_posix()
+        try:
+            seen.page.goto(f"{self.address}/lab/tree/{where}?reset&token={self.token}")
+            seen.page.locator(".jp-Notebook").wait_for(timeout=60_000)
+            await_true(lambda: [k for k in self.kernels() if k["execution_state"] == "idle"], 60)
+            seen.page.wait_for_timeout(1000)  # the front-end hears of it
+            yield seen
+        finally:
+            seen.page.context.close()
+            await_true(self._emptied, 60)
 
     def run_all(self, page: Page, notebook: Path, seconds: float) -> list[dict[str, Any]]:
         """Run all cells by the menu, save by the keyboard; returns the code cells as they were saved."""
@@ -62,10 +70,13 @@ class Lab:
                     return cells
             assert time.monotonic() < end, f"{notebook.name} is not done after {seconds:g} s"
 
-    def close_kernels(self) -> None:
-        """End all kernels."""
-        for kernel in self.kernels():
-            self._asked(f"kernels/{kernel['id']}", "DELETE")
+    def _emptied(self) -> bool:
+        """End all kernels; whether there was none."""
+        found = self.kernels()
+        for kernel in found:
+            with suppress(urllib.error.HTTPError):  # it is ending already
+                self._asked(f"kernels/{kernel['id']}", "DELETE")
+        return not found
 
     def _asked(self, what: str, how: str = "GET") -> bytes:
         address, known = f"{self.address}/api/{what}", {"Authorization": f"token {self.token}"}

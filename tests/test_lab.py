@@ -11,8 +11,8 @@ from playwright.sync_api import expect
 from lib.panel import notebook
 from lib.running.collection import notebooks
 from lib.store import ROOT
-from tests.browser import browser, watched
-from tests.lab import SIZE, lab
+from tests.browser import browser
+from tests.lab import lab
 from tests.shared import WholeRun, whole_run
 
 WALK = [number for number in notebooks() if number < "06"]  # from pictures to scores
@@ -56,37 +56,30 @@ class TestLab:
     def test_a_notebook_runs_from_top_to_bottom(self, here, number):
         server, shown = here
         path = as_smoke(notebooks()[number], server.root / "inlab" / notebooks()[number].name)
-        seen = watched(shown, SIZE)
-        server.open(seen.page, path)
-        cells = server.run_all(seen.page, path, SLOWEST)
+        with server.opened(shown, path) as seen:
+            cells = server.run_all(seen.page, path, SLOWEST)
         assert errors(cells) == [] and len(cells) >= 5
         pictured = sum("image/png" in o.get("data", {}) for c in cells for o in c["outputs"])
         assert pictured >= 2
-        assert not seen.elsewhere and not seen.errors
-        seen.page.context.close()
-        server.close_kernels()
+        assert not seen.elsewhere  # what JupyterLab itself says in the console is its own
 
     def test_the_panel_steers_the_profile_s_subject(self, here):
         server, shown = here
         path = server.root / "inlab" / "panel.ipynb"
         path.parent.mkdir(exist_ok=True)
         nbformat.write(notebook("smoke", {}), path)
-        seen = watched(shown, SIZE)
-        server.open(seen.page, path)
-        assert errors(server.run_all(seen.page, path, SLOWEST)) == []
-        panel = seen.page.locator(".steer-panel")
-        panel.get_by_test_id("answer").wait_for(timeout=30_000)
-        slider, answer = panel.get_by_test_id("coefficient"), panel.get_by_test_id("answer")
         said = set()
-        for coefficient in ("0", "8", "2"):
-            slider.fill(coefficient)
-            there = re.compile(rf"^\s*at coefficient {coefficient}, in")  # not "At coefficient 2, Steering said ..."
-            expect(panel.get_by_text(there)).to_be_visible(timeout=30_000)
-            said.add(answer.inner_text())
+        with server.opened(shown, path) as seen:
+            assert errors(server.run_all(seen.page, path, SLOWEST)) == []
+            panel = seen.page.locator(".steer-panel")
+            panel.get_by_test_id("answer").wait_for(timeout=30_000)
+            for coefficient in ("0", "8", "2"):
+                panel.get_by_test_id("coefficient").fill(coefficient)
+                there = re.compile(rf"^\s*at coefficient {coefficient}, in")  # not "At coefficient 2, Steering ..."
+                expect(panel.get_by_text(there)).to_be_visible(timeout=30_000)
+                said.add(panel.get_by_test_id("answer").inner_text())
         assert len(said) > 1, said
-        assert not seen.elsewhere and not seen.errors
-        seen.page.context.close()
-        server.close_kernels()
+        assert not seen.elsewhere
 
     def test_what_the_panel_says_is_what_the_subject_says(self, smoke):
         done = smoke.project.python(_PARITY)
