@@ -21,6 +21,7 @@ from sphinx.util.docutils import docutils_namespace, patch_docutils
 
 from lib.book_figures import Described
 from lib.book_terms import Anchors, Links
+from lib.bundle import WEB
 from lib.running.collection import notebooks
 from lib.settings import ProfileError
 from lib.store import ROOT, RUNS, short
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from lib.run import Run
 
 MADE = RUNS / "book"
-WEB = ROOT / "lib" / "web"
 START = "index"  # the book's first page, which is the project's README; web hosts serve a page of this name
 TRY = ("demo", "explorer")  # pages that a script fills, each from the folder of its name
 # What of the project is in it: pages, and the files that they link to.

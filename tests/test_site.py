@@ -80,6 +80,15 @@ def ended(seen: Watched) -> None:
     seen.page.context.close()
 
 
+def tab_to(page: Page, there: str, most: int) -> None:
+    """Press Tab until what has the focus is the right one, as a script says that is run in the page."""
+    for _ in range(most):
+        page.keyboard.press("Tab")
+        if page.evaluate(there):
+            return
+    raise AssertionError(f"{most} times Tab did not lead to {there}")
+
+
 def fits(page: Page) -> None:
     """Nothing is wider than the page."""
     assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
@@ -159,10 +168,7 @@ class TestExplorer:
         expect(page.get_by_test_id("search")).to_be_focused()
         page.keyboard.type("3")
         expect(page.get_by_test_id("result").first).to_have_attribute("data-latent", "3")
-        for _ in range(80):
-            page.keyboard.press("Tab")
-            if page.evaluate("document.activeElement.closest('[data-testid=result]') !== null"):
-                break
+        tab_to(page, "document.activeElement.closest('[data-testid=result]') !== null", 80)
         page.keyboard.press("Enter")
         expect(page.get_by_test_id("latent-page")).to_have_attribute("data-latent", "3")
         page.keyboard.press("ArrowRight")
@@ -279,17 +285,11 @@ class TestDemo:
         page.keyboard.press("ArrowDown")
         page.keyboard.press("Enter")
         expect(page.get_by_test_id("latent")).to_contain_text("5")
-        for _ in range(12):
-            page.keyboard.press("Tab")
-            if page.evaluate("document.activeElement.dataset.testid") == "coefficient":
-                break
+        tab_to(page, "document.activeElement.dataset.testid === 'coefficient'", 12)
         before = page.get_by_test_id("coefficient").input_value()
         page.keyboard.press("ArrowLeft")  # the chosen one may be the largest
         assert float(page.get_by_test_id("coefficient").input_value()) == float(before) - 0.25
-        for _ in range(20):
-            page.keyboard.press("Tab")
-            if page.evaluate("document.activeElement.dataset.testid") == "patches":
-                break
+        tab_to(page, "document.activeElement.dataset.testid === 'patches'", 20)
         label = page.get_by_test_id("patches").get_attribute("aria-label")
         page.keyboard.press("ArrowRight")
         page.keyboard.press("Space")
